@@ -1,0 +1,3 @@
+//! sls2siem
+
+pub mod proto;
