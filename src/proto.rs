@@ -5,6 +5,7 @@
 //! Invariants: held by `tests/tidy.rs`: no `std::net`, `std::fs`, `std::thread`, clock, glommio or rustls here.
 //! Driven by: `drive` (data plane), `control` (leases), `tests/sim` (virtual world).
 
+pub mod counters;
 pub mod event;
 pub mod format;
 pub mod http1;
