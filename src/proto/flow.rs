@@ -71,6 +71,12 @@ impl Budget {
         Some(Credit { budget: Rc::clone(self), bytes })
     }
 
+    /// Takes `bytes` that are in memory already, whatever the limit says.
+    pub fn take_over(self: &Rc<Self>, bytes: u64) -> Credit {
+        self.used.set(self.used.get().saturating_add(bytes));
+        Credit { budget: Rc::clone(self), bytes }
+    }
+
     fn take_freed(&self) -> bool {
         let wake = self.refused.get() && self.freed.get();
         if wake {
