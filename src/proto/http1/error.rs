@@ -118,7 +118,7 @@ impl FirstBytes {
         self.bytes.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    fn guess(&self) -> &'static str {
+    fn guess(self) -> &'static str {
         match self.as_bytes() {
             [0x14..=0x17, 3, ..] => "TLS (is the URL http:// where it should be https://?)",
             [b'S', b'S', b'H', ..] => "SSH",
