@@ -2,5 +2,7 @@
 
 pub mod body;
 pub mod error;
+pub mod shard;
 pub mod sign;
+pub mod source;
 pub mod wire;
