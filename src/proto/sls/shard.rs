@@ -229,11 +229,12 @@ impl Shard {
     /// Bytes of an answer came.
     pub fn handle_received(&mut self, now: Instant, bytes: &[u8], around: &mut Around<'_>) {
         let mut rest = bytes;
-        while !rest.is_empty() && self.pull.conn().is_some() {
-            let (used, event) = self.pull.handle_received(rest, around);
+        while let (used, Some(event)) = self.pull.handle_received(rest, around) {
             rest = rest.get(used..).unwrap_or_default();
-            let Some(event) = event else { return };
             self.handle_event(now, event, around);
+            if rest.is_empty() || self.pull.conn().is_none() {
+                return;
+            }
         }
     }
 

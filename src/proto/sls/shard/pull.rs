@@ -171,53 +171,56 @@ impl Pull {
         bytes: &[u8],
         around: &mut Around<'_>,
     ) -> (usize, Option<PullEvent>) {
-        let Some(link) = &mut self.link else { return (bytes.len(), None) };
-        let Some(asked) = &mut self.asked else {
-            self.close(around.cx);
-            let cause = Cause::Protocol("SLS answers although nothing was asked".to_owned());
-            return (bytes.len(), Some(PullEvent::Failed(cause)));
-        };
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
-            let step = link.parser.handle(rest, &mut asked.compressed);
-            let (taken, progress) = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    self.close(around.cx);
-                    return (bytes.len(), Some(PullEvent::Failed(Cause::Protocol(error.to_string()))));
-                }
+            let (taken, progress) = match self.feed(rest) {
+                Ok(Some(step)) => step,
+                Ok(None) => return (bytes.len(), None),
+                Err(cause) => return (bytes.len(), Some(self.broken(cause, around))),
             };
             used += taken;
-            let Some(head) = link.parser.head() else { return (used, None) };
-            let ok = head.status() == 200;
             match progress {
-                Progress::NeedMore => {
-                    if !ok && asked.compressed.len() > ERROR_BYTES_MAX {
+                Progress::NeedMore => return (used, None),
+                Progress::Head => match self.handle_head(around) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => {
                         self.close(around.cx);
-                        let cause = Cause::Protocol("an error answer of more than 1 MiB".to_owned());
-                        return (bytes.len(), Some(PullEvent::Failed(cause)));
+                        return (bytes.len(), Some(event));
                     }
-                    return (used, None);
-                }
-                Progress::Head if ok => match PullHead::parse(&head, &asked.want.cursor) {
-                    Ok(pull_head) => {
-                        let wire = head.content_length().unwrap_or(pull_head.raw_size);
-                        if let Some(event) = self.admit(pull_head, wire, around) {
-                            self.close(around.cx);
-                            return (bytes.len(), Some(event));
-                        }
-                        return (used, None);
-                    }
-                    Err(error) => {
-                        self.close(around.cx);
-                        return (bytes.len(), Some(PullEvent::Failed(Cause::Protocol(error.to_string()))));
-                    }
+                    Err(cause) => return (bytes.len(), Some(self.broken(cause, around))),
                 },
-                Progress::Head => {}
                 Progress::Done => return (used, self.complete(around)),
             }
         }
+    }
+
+    /// Gives bytes to the parser.
+    fn feed(&mut self, bytes: &[u8]) -> Result<Option<(usize, Progress)>, String> {
+        let Some(link) = &mut self.link else { return Ok(None) };
+        let Some(asked) = &mut self.asked else {
+            return if bytes.is_empty() { Ok(None) } else { Err("SLS answers although nothing was asked".to_owned()) };
+        };
+        let step = link.parser.handle(bytes, &mut asked.compressed).map_err(|error| error.to_string())?;
+        let refused = link.parser.head().is_some_and(|head| head.status() != 200);
+        if refused && asked.compressed.len() > ERROR_BYTES_MAX {
+            return Err("an error answer of more than 1 MiB".to_owned());
+        }
+        Ok(Some(step))
+    }
+
+    /// The head is complete: is there room for the body?
+    fn handle_head(&mut self, around: &mut Around<'_>) -> Result<Option<PullEvent>, String> {
+        let (Some(link), Some(asked)) = (&self.link, &self.asked) else { return Ok(None) };
+        let Some(head) = link.parser.head().filter(|head| head.status() == 200) else { return Ok(None) };
+        let pull_head = PullHead::parse(&head, &asked.want.cursor).map_err(|error| error.to_string())?;
+        let wire = head.content_length().unwrap_or(pull_head.raw_size);
+        Ok(self.admit(pull_head, wire, around))
+    }
+
+    fn broken(&mut self, cause: String, around: &mut Around<'_>) -> PullEvent {
+        self.close(around.cx);
+        PullEvent::Failed(Cause::Protocol(cause))
     }
 
     /// Settles the credit for an answer whose size is known now.
