@@ -128,16 +128,14 @@ pub(super) fn readiness(state: &State) -> Vec<String> {
 }
 
 fn silent_executors(state: &State, start_limit: Duration) -> Vec<String> {
-    let silent = |core: &usize| match state.latest.executors.get(core) {
-        Some(stamped) => {
-            let age = state.now.since(stamped.at);
-            (age > FRESH).then(|| format!("executor on core {core} has not reported for {} s", age.as_secs()))
-        }
-        None => {
+    let silent = |core: &usize| {
+        let Some(stamped) = state.latest.executors.get(core) else {
             let age = state.now.since(Instant::default());
-            (age >= start_limit)
-                .then(|| format!("executor on core {core} has not started after {} s", age.as_secs()))
-        }
+            let text = || format!("executor on core {core} has not started after {} s", age.as_secs());
+            return (age >= start_limit).then(text);
+        };
+        let age = state.now.since(stamped.at);
+        (age > FRESH).then(|| format!("executor on core {core} has not reported for {} s", age.as_secs()))
     };
     state.info.cores.iter().filter_map(silent).collect()
 }
