@@ -346,6 +346,16 @@ fn table_gaps(manifests: &[String], readme: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_readme_lists_every_metric_and_no_other() {
+    let readme = read(&root().join("README.md"));
+    let section = readme.split("\n## ").find(|section| section.starts_with("Metrics\n")).expect("a section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let listed: BTreeSet<String> = rows.map(|name| format!("sls2siem_{name}")).collect();
+    let real: BTreeSet<String> = sls2siem::metrics::NAMES.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(listed, real);
+}
+
+#[test]
 fn other_texts_hold_no_unfinished_words_either() {
     let mut findings = Vec::new();
     for path in text_files() {
