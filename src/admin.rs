@@ -3,8 +3,7 @@
 //! Why: an operator and a load balancer must be able to ask at any time, also when every executor is busy or stuck;
 //! so one thread of its own answers, and nothing that is asked here reaches the planes.
 //! Invariants: 1. read-only: GET and HEAD, nothing else. 2. no secret is in a snapshot, so none can be shown.
-//! Bounds: [`bounded::CONNECTIONS_MAX`] connections, each of one request, [`bounded::REQUEST_BYTES_MAX`] bytes and
-//! [`bounded::CONNECTION_TIME_MAX`]; what goes beyond is closed.
+//! Bounds: 64 connections, each of one request, 16 KiB and ten seconds; what goes beyond is closed (`bounded`).
 //! Driven by: `cli/run` starts it after the executors and stops it last.
 //! Spec: paths `/metrics /healthz /readyz /` of the reference in README.md.
 
