@@ -5,6 +5,12 @@
 //! Invariants: every rule carries a snippet that breaks it and one that keeps it, and a test feeds it both.
 //! Driven by: `cargo test --test tidy`; each finding is `file:line: rule: what`.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test: a surprise has to end it, with its place"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
