@@ -8,6 +8,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test: a surprise has to end it, with its place"
 )]
 
