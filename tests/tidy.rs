@@ -144,7 +144,7 @@ const RULES: [Rule; 11] = [
 /// Who may import whom. `main -> cli -> control -> drive -> proto`; `config` and `metrics` are leaves over the core;
 /// `report` words what every room under `cli` can meet.
 const ROOMS: [(&str, &[&str]); 10] = [
-    ("main", &["cli", "report"]),
+    ("main", &["cli", "config", "metrics", "report"]),
     ("cli", &["admin", "config", "control", "dead_letter", "drive", "metrics", "proto", "report"]),
     ("control", &["config", "dead_letter", "drive", "metrics", "proto", "report"]),
     ("drive", &["config", "dead_letter", "metrics", "proto"]),
@@ -177,9 +177,10 @@ const IMPURE: [&str; 17] = [
     "rand::thread_rng",
 ];
 
-/// Beginnings of paths that may hold `unsafe`.
-const UNSAFE_FILES: [&str; 4] =
-    ["src/drive/", "src/drive.rs", "src/proto/format/simd", "tests/alloc_free.rs"];
+/// Beginnings of paths that may hold `unsafe`: system calls, the vector instructions, the test's own allocator, and
+/// the test that stops and resumes processes.
+const UNSAFE_FILES: [&str; 5] =
+    ["src/drive/", "src/drive.rs", "src/proto/format/simd", "tests/alloc_free.rs", "tests/drive_stalls.rs"];
 
 /// Never in a finished file. Spelled in pieces, so that this file may pass its own rule.
 const WORDS: [&str; 11] = [
