@@ -127,9 +127,10 @@ fn a_silent_client_is_cut_off_in_time() {
         let mut stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         stream.write_all(b"GET / HT").expect("send");
+        let began = now();
         let mut answer = Vec::new();
         let _reset = stream.read_to_end(&mut answer);
-        answer
+        (answer, began.elapsed())
     });
     runtime.block_on(async {
         let life = Duration::from_millis(300);
@@ -142,7 +143,9 @@ fn a_silent_client_is_cut_off_in_time() {
         };
         future::race(server, done).await;
     });
-    assert_eq!(client.join().expect("the client"), b"");
+    let (answer, waited) = client.join().expect("the client");
+    assert_eq!(answer, b"");
+    assert!(waited < Duration::from_secs(10), "{waited:?}: the client gave up, not the server");
 }
 
 #[test]

@@ -325,13 +325,18 @@ fn the_window_of_samples_is_bounded() {
 
 #[test]
 fn a_moving_shard_is_shown_once_as_its_younger_snapshot_has_it() {
-    let registry = Registry::new(info(&[0, 1], &["default"]));
-    let publisher = registry.publisher();
-    let of = |core, lag| Content::Executor(executor(core, "default", counters(0, 0), vec![gauge(5, lag)]));
-    publisher.post_at(at(9), of(0, 111));
-    publisher.post_at(at(8), of(1, 222));
-    let families = read(&registry.render_prometheus());
-    assert_eq!(value(&families, "lag_seconds", &[("pipeline", "default"), ("shard", "5")]), Some(111.0));
+    for younger in [0, 1] {
+        let registry = Registry::new(info(&[0, 1], &["default"]));
+        let publisher = registry.publisher();
+        for core in [0, 1] {
+            let (secs, lag) = if core == younger { (9, 111) } else { (8, 222) };
+            let snapshot = executor(core, "default", counters(0, 0), vec![gauge(5, lag)]);
+            publisher.post_at(at(secs), Content::Executor(snapshot));
+        }
+        let families = read(&registry.render_prometheus());
+        let lag = value(&families, "lag_seconds", &[("pipeline", "default"), ("shard", "5")]);
+        assert_eq!(lag, Some(111.0), "core {younger} is younger");
+    }
 }
 
 #[test]
