@@ -1,3 +1,5 @@
 //! sls2siem
 
+pub mod admin;
+pub mod metrics;
 pub mod proto;
