@@ -106,7 +106,7 @@ impl Pipeline {
                 if self.stopping {
                     return;
                 }
-                self.remove(shard, None);
+                self.remove(now, shard, None);
                 let seed = self.cx.rng.next_u64();
                 self.shards.push(Shard::new(now, shard, epoch, cursor, end, seed));
                 self.shards.sort_unstable_by_key(Shard::id);
@@ -117,7 +117,7 @@ impl Pipeline {
                     None => self.cx.reports.push_back(Report::Drained { shard, epoch }),
                 }
             }
-            Command::Abandon { shard, epoch } => self.remove(shard, Some(epoch)),
+            Command::Abandon { shard, epoch } => self.remove(now, shard, Some(epoch)),
             Command::Credentials(credentials) => self.source.set_credentials(credentials),
             Command::Stop => {
                 self.stopping = true;
@@ -327,7 +327,7 @@ impl Pipeline {
             }
             if shard.is_drained() && !self.sink.carries(shard.id()) {
                 let (id, epoch) = (shard.id(), shard.epoch());
-                self.remove(id, None);
+                self.remove(now, id, None);
                 self.cx.reports.push_back(Report::Drained { shard: id, epoch });
             } else {
                 at += 1;
@@ -336,12 +336,12 @@ impl Pipeline {
     }
 
     /// Takes a shard out; its frames that no connection has begun are forgotten.
-    fn remove(&mut self, id: ShardId, epoch: Option<Epoch>) {
+    fn remove(&mut self, now: Instant, id: ShardId, epoch: Option<Epoch>) {
         let of = |shard: &Shard| shard.id() == id && epoch.is_none_or(|epoch| shard.epoch() == epoch);
         if let Some(at) = self.shards.iter().position(of) {
             let mut shard = self.shards.remove(at);
             shard.close(&mut self.cx);
-            self.sink.forget(id, shard.epoch(), &mut self.cx);
+            self.sink.forget(now, id, shard.epoch(), &mut self.cx);
         }
     }
 

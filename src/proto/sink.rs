@@ -72,8 +72,8 @@ impl Sink {
     }
 
     /// The lease of a shard is lost: what was not given to a connection yet is forgotten.
-    pub fn forget(&mut self, shard: ShardId, epoch: Epoch, cx: &mut Context) {
-        each!(self, sink => sink.forget(shard, epoch, cx));
+    pub fn forget(&mut self, now: Instant, shard: ShardId, epoch: Epoch, cx: &mut Context) {
+        each!(self, sink => sink.forget(now, shard, epoch, cx));
     }
 
     /// The driver looked addresses up.

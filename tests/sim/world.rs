@@ -172,16 +172,17 @@ impl World {
                 self.handle(event)?;
             }
             self.laws()?;
-            let done = laws::all_arrived(&self.sls, &self.stored);
-            let over = self.sls.shards.iter().all(|shard| shard.readable == shard.groups.len());
-            if over && done.is_ok() && (!self.dice.on || self.dice.struck == 0) {
+            let calm = !self.dice.on || self.dice.struck == 0;
+            let over = self.sls.shards.iter().all(|shard| shard.checkpoint == shard.groups.len());
+            if over && calm && laws::all_arrived(&self.sls, &self.stored).is_ok() {
                 return self.finish();
             }
             if self.now > STORM {
                 self.dice.on = false;
             }
             if self.now > STORM + CALM_MAX {
-                return Err(format!("not done in time: {}", done.err().unwrap_or_default()));
+                let missing = laws::all_arrived(&self.sls, &self.stored).err().unwrap_or_default();
+                return Err(format!("not done in time: {missing}"));
             }
         }
     }
@@ -212,10 +213,12 @@ impl World {
         }
         let (bodies, frames) = (self.flow.bodies.used(), self.flow.frames.used());
         if (bodies, frames) != (0, 0) {
-            return Err(format!("credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"));
+            return Err(format!(
+                "credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"
+            ));
         }
         let all: Vec<(u32, u64)> = self.hecs.iter().flat_map(|hec| hec.stored.iter().copied()).collect();
-        let out_of_order = self.hecs.iter().map(|hec| disorder(&hec.stored)).sum();
+        let out_of_order = self.hecs.iter().map(|hec| disorder(&hec.taken)).sum();
         let duplicates = (all.len() - self.stored.len()) as u64;
         Ok(Outcome {
             records: self.sls.records(),
@@ -286,7 +289,11 @@ impl World {
 
     fn transmit(&mut self, conn: ConnId) {
         while let Some(chunk) = self.pipeline.poll_transmit(Instant(self.now), conn) {
-            let length = 1 + usize::try_from(self.dice.below(chunk.len() as u64)).unwrap();
+            let length = if self.dice.below(3) == 0 {
+                1 + usize::try_from(self.dice.below(chunk.len() as u64)).unwrap()
+            } else {
+                chunk.len()
+            };
             let bytes = chunk[..length].to_vec();
             self.pipeline.handle_transmitted(Instant(self.now), conn, length);
             let Some(link) = self.links.get_mut(&conn) else { continue };
@@ -330,7 +337,11 @@ impl World {
             }
             Event::Routes(process, endpoint, failed) => {
                 if process == self.process {
-                    let routes = if failed { Err("no such host".into()) } else { Ok(vec![RouteId(u32::from(endpoint.0))]) };
+                    let routes = if failed {
+                        Err("no such host".into())
+                    } else {
+                        Ok(vec![RouteId(u32::from(endpoint.0))])
+                    };
                     self.pipeline.handle_routes(now, endpoint, routes);
                 }
             }
@@ -393,7 +404,11 @@ impl World {
         let mut rest = bytes.as_slice();
         let mut pieces = Vec::new();
         while !rest.is_empty() {
-            let length = if self.dice.below(4) == 0 { 1 + self.dice.below(rest.len() as u64) } else { rest.len() as u64 };
+            let length = if self.dice.below(4) == 0 {
+                1 + self.dice.below(rest.len() as u64)
+            } else {
+                rest.len() as u64
+            };
             let (piece, more) = rest.split_at(usize::try_from(length).unwrap());
             at += 1;
             pieces.push((at, piece.to_vec()));
@@ -404,7 +419,8 @@ impl World {
             self.at(at - self.now, Event::ToClient(process, conn, piece));
         }
         if answer.torn || answer.close {
-            let kind = if answer.torn && self.dice.below(2) == 0 { ClosedKind::Reset } else { ClosedKind::Eof };
+            let kind =
+                if answer.torn && self.dice.below(2) == 0 { ClosedKind::Reset } else { ClosedKind::Eof };
             self.at(at + 2 - self.now, Event::Closed(process, conn, kind));
         }
     }
@@ -422,7 +438,10 @@ impl World {
                 let held = &mut self.sls.shards[shard.0 as usize];
                 if self.epochs.get(&shard.0) == Some(&epoch.0) {
                     if group < held.checkpoint {
-                        return Err(format!("shard {shard}: the safe cursor went back from {} to {group}", held.checkpoint));
+                        return Err(format!(
+                            "shard {shard}: the safe cursor went back from {} to {group}",
+                            held.checkpoint
+                        ));
                     }
                     held.checkpoint = group;
                 }
@@ -433,7 +452,9 @@ impl World {
                     self.at(wait * MILLI, Event::Assign(self.process, shard.0));
                 }
             }
-            Report::CursorExpired { shard, .. } => return Err(format!("shard {shard}: a cursor was refused")),
+            Report::CursorExpired { shard, .. } => {
+                return Err(format!("shard {shard}: a cursor was refused"));
+            }
             Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
         }
         Ok(())
@@ -456,7 +477,11 @@ impl World {
             self.hecs[at].restart();
         }
         if self.dice.strike(self.plan.reset)
-            && let Some(conn) = self.links.keys().copied().nth(usize::try_from(self.dice.below(self.links.len().max(1) as u64)).unwrap())
+            && let Some(conn) = self
+                .links
+                .keys()
+                .copied()
+                .nth(usize::try_from(self.dice.below(self.links.len().max(1) as u64)).unwrap())
         {
             self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
         }
@@ -492,12 +517,12 @@ impl World {
     }
 }
 
-/// Records of a shard that were stored for the first time after a later one.
-fn disorder(stored: &[(u32, u64)]) -> u64 {
+/// Records of a shard that came for the first time after a later one.
+fn disorder(taken: &[(u32, u64)]) -> u64 {
     let mut seen = BTreeSet::new();
     let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
     let mut count = 0;
-    for record in stored {
+    for record in taken {
         if seen.insert(*record) {
             let high = highest.entry(record.0).or_default();
             count += u64::from(record.1 < *high);
@@ -509,7 +534,8 @@ fn disorder(stored: &[(u32, u64)]) -> u64 {
 
 fn new_pipeline(seed: u64, flow: Rc<Flow>, process: u64) -> Pipeline {
     let endpoint = api::Endpoint { project: "p", host: "sls.test", port: 443, tls: true };
-    let endpoints = ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
+    let endpoints =
+        ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
     let params = Params {
         source: source::Params {
             caller: Caller::new(&endpoint, "group", "consumer", Version::V1),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
-use self::ack::Acks;
+use self::ack::{Acks, ChannelKey};
 use self::answer::{Judgement, judge};
 use self::conn::{Conn, Request, State};
 use self::poll::Polls;
@@ -200,7 +200,7 @@ impl Hec {
     }
 
     /// The lease of a shard is lost: what was not given to a connection yet is forgotten.
-    pub fn forget(&mut self, shard: ShardId, epoch: Epoch, cx: &mut Context) {
+    pub fn forget(&mut self, now: Instant, shard: ShardId, epoch: Epoch, cx: &mut Context) {
         let stale = |frame: &Frame| {
             frame.segments.iter().all(|segment| segment.shard == shard && segment.epoch == epoch)
         };
@@ -215,7 +215,9 @@ impl Hec {
         }
         self.refused = kept;
         for conn in &mut self.conns {
-            conn.forget_unwritten(&stale, cx);
+            for channel in conn.forget_unwritten(&stale, cx) {
+                self.acks.withdraw(channel, now, cx);
+            }
         }
         self.refused_shards.remove(&shard);
     }
@@ -387,7 +389,7 @@ impl Hec {
             ("Host", target.authority.as_str()),
             ("User-Agent", USER_AGENT),
             ("Authorization", self.authorization.as_str()),
-            ("X-Splunk-Request-Channel", self.acks.guid(poll.channel)),
+            ("X-Splunk-Request-Channel", self.acks.guid(poll.asked.channel)),
             ("Content-Type", "application/json"),
         ];
         // Settings were checked: no header can hold a line break.
@@ -399,7 +401,7 @@ impl Hec {
             Some(poll.body.len() as u64),
         );
         out.extend_from_slice(&poll.body);
-        self.polls.send(now, route, poll.channel, out, cx);
+        self.polls.send(now, route, poll.asked, out, cx);
     }
 
     /// Closes every connection; used when nothing is in flight any more.
@@ -503,6 +505,7 @@ impl Hec {
             let _ = write_request_head(&mut head, "POST", &target.event, fields, Some(length as u64));
         }
         cx.counters.sent_requests += 1;
+        self.acks.begin(channel);
         if let Some(conn) = self.conns.get_mut(at) {
             conn.push(frame, head, packed);
             cx.actions.push_back(Action::Transmit(conn.id));
@@ -528,7 +531,10 @@ impl Hec {
         let judgement = judge(status, location.as_deref(), &mut conn.body, records, &mut self.scratch);
         conn.parser.reset();
         conn.body.clear();
+        let channel = request.channel;
         self.act(now, at, request, judgement, cx);
+        self.acks.answered(channel, now, cx);
+        self.leave_if_replaced(at, channel, cx);
         if (!keep_alive || !whole)
             && let Some(at) = self.conns.iter().position(|conn| conn.id == id)
         {
@@ -655,16 +661,24 @@ impl Hec {
     /// From now on this connection sends under a new channel.
     fn replace_channel(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        let fresh = self.acks.open_channel(conn.route, now, cx);
-        let old = core::mem::replace(&mut conn.channel, fresh);
-        self.acks.leave_channel(old);
+        conn.channel = self.acks.open_channel(conn.route, now, cx);
+    }
+
+    /// A channel that was replaced is left when the last request in it is answered.
+    fn leave_if_replaced(&mut self, at: usize, channel: ChannelKey, cx: &mut Context) {
+        let used = self.conns.get(at).is_some_and(|conn| {
+            conn.channel == channel || conn.requests.iter().any(|request| request.channel == channel)
+        });
+        if !used {
+            self.acks.leave_channel(channel, cx);
+        }
     }
 
     fn handle_poll_bytes(&mut self, now: Instant, id: ConnId, bytes: &[u8], cx: &mut Context) {
         let Some(outcome) = self.polls.handle_received(now, id, bytes, cx) else { return };
         match outcome {
-            poll::Outcome::Answer { route, channel, status, mut body } => {
-                let understood = status == 200 && self.acks.handle_answer(channel, &mut body, now, cx);
+            poll::Outcome::Answer { route, asked, status, mut body } => {
+                let understood = status == 200 && self.acks.handle_answer(&asked, &mut body, now, cx);
                 if understood {
                     self.routes.poll_worked(route, cx);
                 } else {
@@ -680,7 +694,7 @@ impl Hec {
                         },
                     };
                     if status == 400 && matches!(answer.code, Some(10 | 11 | 28)) {
-                        self.acks.lose_channel(channel, cx);
+                        self.acks.lose_channel(asked.channel, cx);
                     }
                     self.routes.poll_failed(route, Cause::Hec(answer), self.params.poll_interval, cx);
                 }
@@ -720,7 +734,10 @@ impl Hec {
     /// Removes a connection; its frames go to the front of the queue in their order.
     fn take_down(&mut self, at: usize, cx: &mut Context) {
         let mut conn = self.conns.swap_remove(at);
-        self.acks.leave_channel(conn.channel);
+        self.acks.leave_channel(conn.channel, cx);
+        for request in &conn.requests {
+            self.acks.leave_channel(request.channel, cx);
+        }
         while let Some(request) = conn.requests.pop_back() {
             if request.started.is_some() {
                 cx.counters.duplicates_possible_records += u64::from(request.frame.records());

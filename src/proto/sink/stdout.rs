@@ -44,7 +44,7 @@ impl Stdout {
     }
 
     /// The lease of a shard is lost.
-    pub fn forget(&mut self, shard: ShardId, epoch: Epoch, cx: &mut Context) {
+    pub fn forget(&mut self, _now: Instant, shard: ShardId, epoch: Epoch, cx: &mut Context) {
         let begun = usize::from(self.offset > 0);
         let mut kept = VecDeque::with_capacity(self.frames.len());
         for (at, frame) in self.frames.drain(..).enumerate() {

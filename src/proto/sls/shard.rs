@@ -323,10 +323,15 @@ impl Shard {
             }
         }
         let due = self.filling.as_ref().is_some_and(|frame| frame.opened + batch.age <= now);
-        let flush = idle || due || self.phase == Phase::Draining;
-        if self.body.is_none() && flush && self.filling.is_some() {
-            push_filled(&mut self.filling, push);
-            moved = true;
+        if self.body.is_none() && (idle || due || self.phase == Phase::Draining) {
+            moved |= self.filling.is_some();
+            match self.filling.take() {
+                Some(frame) if frame.segments.is_empty() => around.cx.pool.give(frame),
+                filled => {
+                    self.filling = filled;
+                    push_filled(&mut self.filling, push);
+                }
+            }
         }
         moved
     }

@@ -4,7 +4,9 @@
 //! splunkd; a table keyed by the id alone confirms records of somebody else.
 //! Invariants: 1. an id confirms only records that were sent in its own channel. 2. an id that is not above
 //!  all earlier ones of its channel proves a reset: everything pending in that channel is lost.
-//!  3. only a readable `true` confirms; `false`, silence and errors confirm nothing.
+//!  3. only a readable `true` confirms; `false`, silence and errors confirm nothing. 4. a `true` counts only
+//!  when it cannot belong to another incarnation of the server: the poll was sent after the last reset that was
+//!  seen, and every request that was under way when the `true` came has been answered without showing a reset.
 //! Bounds: no frame bytes are kept, only segments; [`POLL_IDS_MAX`] ids per poll; an id older than the
 //! timeout is lost and pulled again.
 //! Driven by: `sink::hec`. Spec: Splunk "About HTTP Event Collector Indexer Acknowledgment".
@@ -32,9 +34,16 @@ struct Channel {
     route: RouteId,
     highest: Option<AckId>,
     pending: BTreeMap<AckId, Pending>,
+    /// Told `true`, waiting for the answers of requests that were under way then.
+    tentative: Vec<(u64, Pending)>,
     next_poll: Instant,
     /// A connection still sends in it.
     in_use: bool,
+    /// Requests begun and answered in it so far: one connection, so they are answered in order.
+    begun: u64,
+    answered: u64,
+    /// Resets seen.
+    resets: u64,
 }
 
 #[derive(Debug)]
@@ -48,10 +57,19 @@ struct Pending {
 /// A poll that should be sent now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// The channel it asks about.
-    pub channel: ChannelKey,
+    /// What it asks about.
+    pub asked: Asked,
     /// Its JSON body.
     pub body: Vec<u8>,
+}
+
+/// Which poll an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The channel.
+    pub channel: ChannelKey,
+    /// Resets of it that were seen before the poll was sent.
+    pub resets: u64,
 }
 
 /// All channels of one sink.
@@ -79,17 +97,54 @@ impl Acks {
             route,
             highest: None,
             pending: BTreeMap::new(),
+            tentative: Vec::new(),
             next_poll: now + self.poll_interval,
             in_use: true,
+            begun: 0,
+            answered: 0,
+            resets: 0,
         };
         self.channels.insert(key, channel);
         key
     }
 
+    /// A request in this channel gets on its way.
+    pub fn begin(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.begun += 1;
+        }
+    }
+
+    /// A request that no byte was sent of is taken back.
+    pub fn withdraw(&mut self, key: ChannelKey, now: Instant, cx: &mut Context) {
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.begun -= 1;
+            for (barrier, _) in &mut channel.tentative {
+                *barrier = channel.begun.min(*barrier);
+            }
+            self.pending -= channel.confirm(now, cx);
+        }
+    }
+
+    /// A request in this channel is answered; called after [`Self::add`] where the answer carries an id.
+    pub fn answered(&mut self, key: ChannelKey, now: Instant, cx: &mut Context) {
+        if let Some(channel) = self.channels.get_mut(&key) {
+            channel.answered += 1;
+            self.pending -= channel.confirm(now, cx);
+        }
+    }
+
     /// No connection sends in this channel any more; its pending ids are still polled.
-    pub fn leave_channel(&mut self, key: ChannelKey) {
+    pub fn leave_channel(&mut self, key: ChannelKey, cx: &mut Context) {
         if let Some(channel) = self.channels.get_mut(&key) {
             channel.in_use = false;
+            // Requests under way will never be answered: what waited for their answers stays doubtful.
+            for (_, pending) in channel.tentative.drain(..) {
+                self.pending -= 1;
+                cx.counters.duplicates_possible_records += u64::from(pending.records);
+                cx.settle(&pending.segments, Settled::Lost);
+            }
+            channel.answered = channel.begun;
             if channel.pending.is_empty() {
                 self.channels.remove(&key);
             }
@@ -120,10 +175,8 @@ impl Acks {
         };
         let reset = channel.highest.is_some_and(|highest| id <= highest);
         if reset {
-            self.pending -= channel.pending.len();
-            for pending in core::mem::take(&mut channel.pending).into_values() {
-                lose(cx, &pending.segments);
-            }
+            channel.resets += 1;
+            self.pending -= channel.lose_all(cx);
         }
         channel.highest = Some(id);
         let records = segments.iter().map(|segment| segment.end - segment.start).sum();
@@ -166,41 +219,35 @@ impl Acks {
         // The oldest ids are asked first; where more wait than fit into one poll, the next goes out at once
         // after this one's answer confirmed some.
         channel.next_poll = now + interval;
-        Some(Poll { channel: *key, body })
+        Some(Poll { asked: Asked { channel: *key, resets: channel.resets }, body })
     }
 
     /// The answer to a poll. Returns false when it is not a readable answer, which confirms nothing.
-    pub fn handle_answer(
-        &mut self,
-        key: ChannelKey,
-        body: &mut [u8],
-        now: Instant,
-        cx: &mut Context,
-    ) -> bool {
+    pub fn handle_answer(&mut self, poll: &Asked, body: &mut [u8], now: Instant, cx: &mut Context) -> bool {
         #[derive(Deserialize)]
         struct Answer {
             acks: BTreeMap<String, bool>,
         }
         let Ok(answer) = simd_json::serde::from_slice::<Answer>(body) else { return false };
+        let key = poll.channel;
         let Some(channel) = self.channels.get_mut(&key) else { return true };
-        let mut confirmed = 0_usize;
+        if channel.resets != poll.resets {
+            // These ids may be of the incarnation before: they name other records now.
+            return true;
+        }
+        let mut told = 0_usize;
         for (id, indexed) in answer.acks {
-            let Ok(id) = id.parse().map(AckId) else { continue };
-            if !indexed {
-                continue;
-            }
+            let Some(id) = id.parse().ok().map(AckId).filter(|_| indexed) else { continue };
             if let Some(pending) = channel.pending.remove(&id) {
-                confirmed += 1;
-                cx.counters.acked_batches += 1;
-                cx.counters.sink_ack_seconds.observe(now.since(pending.sent));
-                cx.settle(&pending.segments, Settled::Acked);
+                told += 1;
+                channel.tentative.push((channel.begun, pending));
             }
         }
-        self.pending -= confirmed;
-        if confirmed == POLL_IDS_MAX && !channel.pending.is_empty() {
+        self.pending -= channel.confirm(now, cx);
+        if told == POLL_IDS_MAX && !channel.pending.is_empty() {
             channel.next_poll = now;
         }
-        if channel.pending.is_empty() && !channel.in_use {
+        if channel.is_spent() {
             self.channels.remove(&key);
         }
         true
@@ -209,11 +256,9 @@ impl Acks {
     /// Gives up everything that waits in this channel: it will be pulled again.
     pub fn lose_channel(&mut self, key: ChannelKey, cx: &mut Context) {
         let Some(channel) = self.channels.get_mut(&key) else { return };
-        self.pending -= channel.pending.len();
-        for pending in core::mem::take(&mut channel.pending).into_values() {
-            lose(cx, &pending.segments);
-        }
-        if !channel.in_use {
+        channel.resets += 1;
+        self.pending -= channel.lose_all(cx);
+        if channel.is_spent() {
             self.channels.remove(&key);
         }
     }
@@ -233,7 +278,7 @@ impl Acks {
             });
             self.pending -= before - channel.pending.len();
         }
-        self.channels.retain(|_, channel| channel.in_use || !channel.pending.is_empty());
+        self.channels.retain(|_, channel| !channel.is_spent());
     }
 
     /// The next id to give up.
@@ -241,6 +286,39 @@ impl Acks {
         // Ids and deadlines grow together within a channel.
         let oldest = self.channels.values().filter_map(|channel| channel.pending.first_key_value());
         oldest.map(|(_, pending)| pending.deadline).min()
+    }
+}
+
+impl Channel {
+    /// Settles what is beyond doubt; returns how many ids that were.
+    fn confirm(&mut self, now: Instant, cx: &mut Context) -> usize {
+        let (before, answered) = (self.tentative.len(), self.answered);
+        self.tentative.retain(|(barrier, pending)| {
+            let doubtful = *barrier > answered;
+            if !doubtful {
+                cx.counters.acked_batches += 1;
+                cx.counters.sink_ack_seconds.observe(now.since(pending.sent));
+                cx.settle(&pending.segments, Settled::Acked);
+            }
+            doubtful
+        });
+        before - self.tentative.len()
+    }
+
+    /// Gives everything up that waits; returns how many ids that were.
+    fn lose_all(&mut self, cx: &mut Context) -> usize {
+        let count = self.pending.len() + self.tentative.len();
+        let tentative = self.tentative.drain(..).map(|(_, pending)| pending);
+        for pending in core::mem::take(&mut self.pending).into_values().chain(tentative) {
+            cx.counters.duplicates_possible_records += u64::from(pending.records);
+            cx.settle(&pending.segments, Settled::Lost);
+        }
+        count
+    }
+
+    /// Nobody sends in it and nothing waits in it.
+    fn is_spent(&self) -> bool {
+        !self.in_use && self.pending.is_empty() && self.tentative.is_empty()
     }
 }
 

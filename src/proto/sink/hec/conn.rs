@@ -94,17 +94,24 @@ impl Conn {
         self.requests.push_back(Request { frame, head, packed, channel: self.channel, started: None });
     }
 
-    /// Takes requests out that are not begun and hold nothing but stale records.
-    pub(super) fn forget_unwritten(&mut self, stale: &impl Fn(&Frame) -> bool, cx: &mut Context) {
+    /// Takes requests out that are not begun and hold nothing but stale records; returns their channels.
+    pub(super) fn forget_unwritten(
+        &mut self,
+        stale: &impl Fn(&Frame) -> bool,
+        cx: &mut Context,
+    ) -> Vec<ChannelKey> {
+        let mut channels = Vec::new();
         let mut kept = VecDeque::with_capacity(self.requests.len());
         for request in self.requests.drain(..) {
             if request.started.is_none() && stale(&request.frame) {
+                channels.push(request.channel);
                 cx.pool.give(request.frame);
             } else {
                 kept.push_back(request);
             }
         }
         self.requests = kept;
+        channels
     }
 
     /// True while some frame of this shard waits for its answer here.

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use super::ack::ChannelKey;
+use super::ack::Asked;
 use super::answer::BODY_BYTES_MAX;
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
@@ -24,7 +24,7 @@ struct PollConn {
     id: ConnId,
     route: RouteId,
     open: bool,
-    asked: Option<(ChannelKey, Instant)>,
+    asked: Option<(Asked, Instant)>,
     out: Vec<u8>,
     offset: usize,
     parser: ResponseParser,
@@ -36,7 +36,7 @@ struct PollConn {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A whole HTTP answer.
-    Answer { route: RouteId, channel: ChannelKey, status: u16, body: Vec<u8> },
+    Answer { route: RouteId, asked: Asked, status: u16, body: Vec<u8> },
     /// Not HTTP; the connection is closed.
     Broken { route: RouteId, detail: String },
 }
@@ -66,7 +66,7 @@ impl Polls {
         &mut self,
         now: Instant,
         route: RouteId,
-        channel: ChannelKey,
+        asked: Asked,
         out: Vec<u8>,
         cx: &mut Context,
     ) {
@@ -88,7 +88,7 @@ impl Polls {
         if let Some(conn) = self.conns.get_mut(at) {
             conn.out = out;
             conn.offset = 0;
-            conn.asked = Some((channel, now));
+            conn.asked = Some((asked, now));
             conn.used = now;
             if conn.open {
                 cx.actions.push_back(Action::Transmit(conn.id));
@@ -138,7 +138,7 @@ impl Polls {
             }
         }
         let conn = self.conns.get_mut(at)?;
-        let Some((channel, _)) = conn.asked.take() else {
+        let Some((asked, _)) = conn.asked.take() else {
             return Some(self.broken(at, "an answer to no request".to_owned(), cx));
         };
         let head = conn.parser.head().map(|head| (head.status(), head.keep_alive()));
@@ -151,7 +151,7 @@ impl Polls {
             cx.actions.push_back(Action::Close(id));
             self.conns.swap_remove(at);
         }
-        Some(Outcome::Answer { route, channel, status, body })
+        Some(Outcome::Answer { route, asked, status, body })
     }
 
     /// Returns the address whose poll was cut off, if one was under way.

@@ -136,6 +136,9 @@ impl Routes {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        for route in &mut self.routes {
+            route.paused_until = route.paused_until.filter(|until| *until > now);
+        }
         for (at, endpoint) in self.endpoints.iter_mut().enumerate() {
             if endpoint.resolve_at.is_some_and(|due| due <= now) {
                 endpoint.resolve_at = None;

@@ -32,19 +32,32 @@ fn only_true_confirms_and_only_in_its_own_channel() {
     assert_eq!(acks.poll(RouteId(0), Instant(0)), None, "not due yet");
     let later = Instant(0) + SECOND;
     let poll = acks.poll(RouteId(0), later).unwrap();
-    assert_eq!((poll.channel, poll.body.as_slice()), (a, b"{\"acks\":[0]}".as_slice()));
+    assert_eq!((poll.asked.channel, poll.body.as_slice()), (a, b"{\"acks\":[0]}".as_slice()));
     assert!(acks.handle_answer(
-        a,
+        &Asked { channel: a, resets: 0 },
         &mut br#"{"acks":{"0":false,"7":true,"x":true}}"#.to_vec(),
         later,
         &mut cx
     ));
     assert_eq!(settled(&mut cx), []);
     for junk in ["", "<html>502</html>", r#"{"text":"ACK is disabled","code":14}"#, r#"{"acks":{"0":1}}"#] {
-        assert!(!acks.handle_answer(a, &mut junk.as_bytes().to_vec(), later, &mut cx), "{junk}");
+        assert!(
+            !acks.handle_answer(
+                &Asked { channel: a, resets: 0 },
+                &mut junk.as_bytes().to_vec(),
+                later,
+                &mut cx
+            ),
+            "{junk}"
+        );
     }
     assert_eq!(acks.pending(), 2);
-    assert!(acks.handle_answer(a, &mut br#"{"acks":{"0":true}}"#.to_vec(), later, &mut cx));
+    assert!(acks.handle_answer(
+        &Asked { channel: a, resets: 0 },
+        &mut br#"{"acks":{"0":true}}"#.to_vec(),
+        later,
+        &mut cx
+    ));
     assert_eq!(settled(&mut cx), [(10, Settled::Acked)]);
     assert!(acks.route_has_pending(RouteId(1)) && !acks.route_has_pending(RouteId(0)));
 }
@@ -58,7 +71,10 @@ fn an_id_that_goes_back_loses_what_the_channel_had_pending() {
     assert!(acks.add(a, AckId(0), records(3), Instant(0), Instant(0), &mut cx));
     assert_eq!(settled(&mut cx), [(1, Settled::Lost), (2, Settled::Lost)]);
     assert_eq!(acks.pending(), 1);
-    acks.handle_answer(a, &mut br#"{"acks":{"0":true,"1":true}}"#.to_vec(), Instant(5), &mut cx);
+    let body = br#"{"acks":{"0":true,"1":true}}"#;
+    acks.handle_answer(&Asked { channel: a, resets: 0 }, &mut body.to_vec(), Instant(5), &mut cx);
+    assert_eq!(settled(&mut cx), [], "a poll from before the reset names other records");
+    acks.handle_answer(&Asked { channel: a, resets: 1 }, &mut body.to_vec(), Instant(5), &mut cx);
     assert_eq!(settled(&mut cx), [(3, Settled::Acked)], "id 1 of the old incarnation confirms nothing");
 }
 
@@ -68,12 +84,17 @@ fn what_waits_too_long_is_lost_and_a_left_channel_lives_as_long_as_it_waits() {
     let a = acks.open_channel(RouteId(0), Instant(0), &mut cx);
     acks.add(a, AckId(0), records(1), Instant(0), Instant(0), &mut cx);
     acks.add(a, AckId(1), records(2), Instant(0), Instant(0) + SECOND, &mut cx);
-    acks.leave_channel(a);
+    acks.leave_channel(a, &mut cx);
     assert_eq!(acks.poll_timeout(), Some(Instant(0) + 10 * SECOND));
     acks.handle_timeout(Instant(0) + 10 * SECOND, &mut cx);
     assert_eq!(settled(&mut cx), [(1, Settled::Lost)]);
     assert_eq!(cx.counters.duplicates_possible_records, 3);
-    assert!(acks.handle_answer(a, &mut br#"{"acks":{"1":true}}"#.to_vec(), Instant(9), &mut cx));
+    assert!(acks.handle_answer(
+        &Asked { channel: a, resets: 0 },
+        &mut br#"{"acks":{"1":true}}"#.to_vec(),
+        Instant(9),
+        &mut cx
+    ));
     assert_eq!(settled(&mut cx), [(2, Settled::Acked)]);
     assert_eq!((acks.pending(), acks.guid(a), acks.poll_timeout()), (0, "", None));
 }
@@ -90,7 +111,47 @@ fn a_poll_asks_for_few_ids_and_goes_on_at_once_while_they_are_confirmed() {
     assert_eq!(poll.body.iter().filter(|byte| **byte == b',').count(), POLL_IDS_MAX - 1);
     assert_eq!(acks.poll(RouteId(0), now), None);
     let all: Vec<String> = (0..64).map(|id| format!("\"{id}\":true")).collect();
-    acks.handle_answer(a, &mut format!("{{\"acks\":{{{}}}}}", all.join(",")).into_bytes(), now, &mut cx);
+    acks.handle_answer(
+        &Asked { channel: a, resets: 0 },
+        &mut format!("{{\"acks\":{{{}}}}}", all.join(",")).into_bytes(),
+        now,
+        &mut cx,
+    );
     assert!(acks.poll(RouteId(0), now).is_some());
     assert_eq!(acks.pending(), 36);
+}
+
+#[test]
+fn a_confirmation_waits_for_requests_that_may_show_a_reset() {
+    let (mut acks, mut cx) = (Acks::new(300 * SECOND, SECOND), context());
+    let a = acks.open_channel(RouteId(0), Instant(0), &mut cx);
+    let asked = Asked { channel: a, resets: 0 };
+    acks.begin(a);
+    acks.add(a, AckId(0), records(1), Instant(0), Instant(0), &mut cx);
+    acks.answered(a, Instant(0), &mut cx);
+    // The server restarts, takes the next request as its id 0 and tells a poll that id 0 is indexed, before
+    // the answer to that request is here.
+    acks.begin(a);
+    acks.handle_answer(&asked, &mut br#"{"acks":{"0":true}}"#.to_vec(), Instant(1), &mut cx);
+    assert_eq!(settled(&mut cx), []);
+    assert!(acks.add(a, AckId(0), records(2), Instant(0), Instant(2), &mut cx));
+    acks.answered(a, Instant(2), &mut cx);
+    assert_eq!(settled(&mut cx), [(1, Settled::Lost)]);
+    assert_eq!(acks.pending(), 1);
+
+    // Without a restart the answer shows a higher id, and the confirmation counts.
+    let b = acks.open_channel(RouteId(0), Instant(0), &mut cx);
+    acks.add(b, AckId(0), records(3), Instant(0), Instant(0), &mut cx);
+    acks.begin(b);
+    let asked = Asked { channel: b, resets: 0 };
+    acks.handle_answer(&asked, &mut br#"{"acks":{"0":true}}"#.to_vec(), Instant(1), &mut cx);
+    acks.add(b, AckId(1), records(4), Instant(0), Instant(2), &mut cx);
+    acks.answered(b, Instant(2), &mut cx);
+    assert_eq!(settled(&mut cx), [(3, Settled::Acked)]);
+
+    // A request that is never answered leaves it in doubt.
+    acks.begin(b);
+    acks.handle_answer(&asked, &mut br#"{"acks":{"1":true}}"#.to_vec(), Instant(3), &mut cx);
+    acks.leave_channel(b, &mut cx);
+    assert_eq!(settled(&mut cx), [(4, Settled::Lost)]);
 }
