@@ -120,6 +120,12 @@ impl Checker<'_> {
                 return None;
             }
         };
+        let idle =
+            |table: &&'static str| name.is_some() && *table != sink && self.settings.has_table(name, table);
+        if let Some(table) = ["hec", "syslog"].into_iter().find(idle) {
+            self.warnings
+                .push(format!("[{path}.{table}] has no effect: the sink of this pipeline is [{sink}]"));
+        }
         let at = At { pipeline: name, table: sink };
         match sink {
             "hec" => self.hec(at).map(SinkConfig::Hec),

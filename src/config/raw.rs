@@ -147,7 +147,11 @@ impl Settings {
                 }
             }
         }
-        let stronger = |held: &Setting| held.origin.layer() > origin.layer();
+        let is_fallback = matches!(origin, Origin::Fallback(_));
+        let stronger = |held: &Setting| {
+            // A file may spell a key out as empty: that is still "nothing given".
+            held.origin.layer() > origin.layer() && !(is_fallback && held.raw.is_unset())
+        };
         if !self.slots.get(&slot).is_some_and(stronger) {
             self.slots.insert(slot, Setting { raw, origin });
         }

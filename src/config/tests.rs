@@ -202,6 +202,9 @@ fn fall_back_keys_come_as_a_whole_or_not_at_all() {
     let loaded = from_env(&without).unwrap();
     let keys = loaded.config.pipelines[0].sls.credentials.keys().unwrap().clone();
     assert_eq!((keys.access_key_id.as_str(), keys.security_token.is_some()), ("CLOUD", true));
+    let spelt_out =
+        Home::new().load_with("[sls]\naccess_key_id = \"\"\naccess_key_secret_file = \"\"\n", &without, &[]);
+    assert_eq!(spelt_out.unwrap().config.pipelines[0].sls.credentials.keys().unwrap().access_key_id, "CLOUD");
     let both: Vec<_> = WHOLE_ENV.into_iter().chain(cloud).collect();
     let keys = from_env(&both).unwrap().config.pipelines[0].sls.credentials.keys().unwrap().clone();
     assert_eq!((keys.access_key_id.as_str(), keys.security_token.is_some()), ("LTAI", false));
@@ -359,6 +362,9 @@ severity_map = {{ error = "err", bad = 2 }}
     assert_eq!((syslog.facility, syslog.severity), (1, 6));
     assert_eq!(loaded.config.runtime.pin, [Pin { pipeline: "b".into(), shard: 3, core: 1 }]);
 
+    let idle = format!("{toml}[pipeline.b.hec]\nindex = \"x\"\n");
+    let warnings = with_file(&idle).unwrap().config.warnings;
+    assert!(warnings[0].contains("[pipeline.b.hec] has no effect"), "{warnings:?}");
     let same = toml.replace("logstore = \"store-b\"", "logstore = \"store-a\"");
     assert!(mistakes(&same).contains("in one consumer group"));
     let bare_pin = toml.replace("\"b/3\"", "\"3\"");

@@ -62,7 +62,8 @@ fn problem(kind: Kind, raw: &Raw) -> Option<String> {
     match (kind, raw) {
         (Kind::Text | Kind::Secret | Kind::Path | Kind::TextList | Kind::TextOrCount, Raw::Text(_))
         | (Kind::Flag, Raw::Flag(_))
-        | (Kind::TextOrCount, Raw::Integer(_)) => None,
+        | (Kind::TextOrCount, Raw::Integer(_))
+        | (Kind::Moment | Kind::MomentOrEmpty, Raw::Integer(0..)) => None,
         (Kind::SpanOrEmpty { .. } | Kind::MomentOrEmpty, Raw::Text(text)) if text.is_empty() => None,
         (Kind::Count { min, max }, Raw::Integer(number)) => range(u64::try_from(*number).ok(), min, max, OUT),
         (Kind::Size { min, max }, Raw::Integer(number)) => {
@@ -76,7 +77,6 @@ fn problem(kind: Kind, raw: &Raw) -> Option<String> {
         (Kind::Span { .. } | Kind::SpanOrEmpty { .. }, Raw::Integer(_)) => wrong("the unit is missing"),
         (Kind::Choice(words), Raw::Text(text)) if words.contains(&text.as_str()) => None,
         (Kind::Choice(_), Raw::Text(_)) => wrong("no such choice"),
-        (Kind::Moment | Kind::MomentOrEmpty, Raw::Integer(0..)) => None,
         (Kind::Moment, Raw::Text(text)) if parse_moment(text).is_some() => None,
         (Kind::MomentOrEmpty, Raw::Text(text)) if matches!(parse_moment(text), Some(Moment::At(_))) => None,
         (Kind::Moment | Kind::MomentOrEmpty, _) => wrong("not a time"),
