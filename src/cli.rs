@@ -20,7 +20,7 @@ pub mod run;
 #[command(
     name = "sls2siem",
     version,
-    about = "Forwards Alibaba Cloud SLS logs to Splunk HEC or syslog; nothing is lost, repeats are rare",
+    about = "Forwards Alibaba Cloud SLS logs to Splunk HEC or syslog; every log arrives at least once",
     after_help = EXAMPLES,
     subcommand_required = true,
     arg_required_else_help = true,

@@ -357,12 +357,18 @@ fn source_is_safe(doing: Doing) -> &'static str {
 /// Text of a peer, fit for one log line.
 fn clean(text: &str) -> String {
     let mut out: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTE_CHARS_MAX).collect();
+        text.chars().map(|c| if is_control(c) { ' ' } else { c }).take(QUOTE_CHARS_MAX).collect();
     if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
         out.push('…');
     }
     let trimmed = out.trim();
     if trimmed.is_empty() { "no text".to_owned() } else { trimmed.to_owned() }
+}
+
+/// Also the invisible ones that turn the direction of text round.
+fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn named(request_id: &str) -> String {

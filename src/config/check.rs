@@ -117,6 +117,10 @@ impl Checker<'_> {
                     "keep one, or write one [pipeline.NAME] for each (with consumer groups of their own)";
                 let problem = format!("a pipeline has one sink, but {tables} are set");
                 self.mistakes.push(Mistake::new(MistakeKind::Conflict, path, problem).fix(fix));
+                // What else is wrong with them is told in the same breath.
+                for table in several {
+                    self.sink_table(At { pipeline: name, table });
+                }
                 return None;
             }
         };
@@ -126,8 +130,11 @@ impl Checker<'_> {
             self.warnings
                 .push(format!("[{path}.{table}] has no effect: the sink of this pipeline is [{sink}]"));
         }
-        let at = At { pipeline: name, table: sink };
-        match sink {
+        self.sink_table(At { pipeline: name, table: sink })
+    }
+
+    fn sink_table(&mut self, at: At<'_>) -> Option<SinkConfig> {
+        match at.table {
             "hec" => self.hec(at).map(SinkConfig::Hec),
             "syslog" => Some(SinkConfig::Syslog(self.syslog(at))),
             _ => Some(SinkConfig::Stdout(self.stdout(at))),

@@ -319,6 +319,8 @@ fn one_sink_per_pipeline() {
     assert!(mistakes(&none).contains("sink: no sink is set"));
     let two = format!("{MINIMUM}[syslog]\nendpoints = [\"tls://siem\"]\n[stdout]\n");
     assert!(mistakes(&two).contains("[hec] and [syslog] and [stdout] are set"));
+    let text = mistakes(&two.replace("tls://siem", "siem").replace("token = ", "verify = \"no\"\ntoken = "));
+    assert!(text.contains("syslog.endpoints") && text.contains("hec.verify"), "{text}");
     let stdout = format!("{none}[stdout]\nformat = \"syslog\"\n");
     let loaded = with_file(&stdout).unwrap();
     assert!(matches!(

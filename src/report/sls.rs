@@ -2,11 +2,11 @@
 //!
 //! Why: one code stands for several troubles (`Unauthorized`: unknown key, expired token, missing permission), and the
 //! repair differs.
-//! Invariants: 1. codes are compared without regard to case, both spellings of the misspelt ones.
+//! Invariants: 1. what a code means is decided by [`SlsError::kind`] alone, so that words and deeds agree.
 //! Bounds: none.   Driven by: `report`.   Spec: error codes of the SLS API.
 
 use super::{Advice, Place, clean, named};
-use crate::proto::sls::error::SlsError;
+use crate::proto::sls::error::{SlsError, SlsErrorKind};
 use crate::proto::time::UnixTime;
 
 /// The cause as received.
@@ -22,42 +22,44 @@ pub(super) fn cause(error: &SlsError) -> String {
 
 /// What it means and what to do.
 pub(super) fn advice(place: &Place, error: &SlsError, wall: UnixTime) -> Advice {
-    let code = error.code.to_ascii_lowercase();
-    refused(place, error, &code, wall)
-        .or_else(|| not_found(place, &code))
-        .or_else(|| limits(place, &code))
-        .or_else(|| group_state(&code))
-        .unwrap_or_else(|| rest(error, &code))
+    use SlsErrorKind as Kind;
+    match error.kind() {
+        Kind::SignatureNotMatch
+        | Kind::ClockSkew
+        | Kind::Unauthorized { .. }
+        | Kind::CredentialsExpired
+        | Kind::ProjectForbidden => refused(place, error, wall),
+        Kind::ProjectNotExist | Kind::LogstoreNotExist | Kind::ShardGone => not_found(place, error),
+        Kind::GroupNotExist
+        | Kind::GroupAlreadyExist
+        | Kind::GroupQuotaExceeded
+        | Kind::ConsumerGone
+        | Kind::ConsumerNotMatch
+        | Kind::InvalidCursor => group(place, error.kind()),
+        Kind::ReadQuota | Kind::EncodingRefused | Kind::Parameter | Kind::Server | Kind::Other => rest(error),
+    }
 }
 
 /// Clock, signature, keys, permissions.
-fn refused(place: &Place, error: &SlsError, code: &str, wall: UnixTime) -> Option<Advice> {
-    let message = error.message.to_ascii_lowercase();
+fn refused(place: &Place, error: &SlsError, wall: UnixTime) -> Advice {
     let key = if place.access_key_id.is_empty() {
         "the access key in use".to_owned()
     } else {
         format!("access key {}", place.access_key_id)
     };
-    Some(match code {
-        "requesttimeexpired"
-        | "requesttimetooskewed"
-        | "invaliddateformat"
-        | "missingdate"
-        | "invalidrequesttime" => {
-            let problem = format!("SLS refuses the time of the request{}", skew(error.server_time, wall));
-            Advice::new(
-                "clock",
-                problem,
-                "set the clock of this machine (timedatectl set-ntp true, or chronyc makestep)",
-            )
-        }
-        "signaturenotmatch" => Advice::new(
+    match error.kind() {
+        SlsErrorKind::ClockSkew => Advice::new(
+            "clock",
+            format!("SLS refuses the time of the request{}", skew(error.skew(wall))),
+            "set the clock of this machine (timedatectl set-ntp true, or chronyc makestep)",
+        ),
+        SlsErrorKind::SignatureNotMatch => Advice::new(
             "signature",
             format!("the signature of {key} is refused: the secret does not belong to it"),
             "set the right access_key_secret (SLS_AK_KEY) and restart; with signature = \"v4\" check region too; a proxy \
              that rewrites requests causes this as well",
         ),
-        _ if denied(code, &message) => {
+        SlsErrorKind::Unauthorized { denied: true } => {
             let (action, resource) = wanted(&error.message);
             Advice::new(
                 "permission",
@@ -67,66 +69,63 @@ fn refused(place: &Place, error: &SlsError, code: &str, wall: UnixTime) -> Optio
                 ),
             )
         }
-        _ if is_token(code, &message) => Advice::new(
+        SlsErrorKind::CredentialsExpired => Advice::new(
             "security-token",
-            format!("the security token of {key} is no longer valid"),
+            format!("the security token of {key} is not valid any more"),
             "renew the temporary keys (SLS_SECURITY_TOKEN with its id and secret) and restart, or let them be renewed: \
              [sls] credentials = \"ecs-ram-role\" or \"file\"",
         ),
-        "unauthorized" if message.contains("disabled") => Advice::new(
-            "key-disabled",
-            format!("{key} is disabled"),
-            "enable it in the RAM console, or give another one (SLS_AK_ID, SLS_AK_KEY) and restart",
-        ),
-        "unauthorized" | "invalidaccesskeyid" | "invalidaccesskeyid.notfound" | "missaccesskeyid" => {
-            Advice::new(
-                "unknown-key",
-                format!("SLS does not know {key}"),
-                "check access_key_id (SLS_AK_ID): it must be an AccessKey of the account that owns the project; then restart",
-            )
-        }
-        "projectforbidden" => Advice::new(
+        SlsErrorKind::ProjectForbidden => Advice::new(
             "project-suspended",
             format!("project {} is suspended", place.project),
             "check the bill of the account: SLS suspends projects that are in arrears; it goes on by itself",
         ),
-        _ => return None,
-    })
+        _ if error.message.to_ascii_lowercase().contains("disabled") => Advice::new(
+            "key-disabled",
+            format!("{key} is disabled"),
+            "enable it in the RAM console, or give another one (SLS_AK_ID, SLS_AK_KEY) and restart",
+        ),
+        _ => Advice::new(
+            "unknown-key",
+            format!("SLS does not know {key}"),
+            "check access_key_id (SLS_AK_ID): it must be an AccessKey of the account that owns the project; then restart",
+        ),
+    }
 }
 
-fn not_found(place: &Place, code: &str) -> Option<Advice> {
-    Some(match code {
-        "projectnotexist" => Advice::new(
+fn not_found(place: &Place, error: &SlsError) -> Advice {
+    let deleted = "nothing skipped here: no checkpoint moves, but SLS keeps nothing of what was deleted";
+    match error.kind() {
+        SlsErrorKind::ProjectNotExist => Advice::new(
             "no-project",
             format!("there is no project {} at {}", place.project, place.endpoint),
             "check [sls] project (SLS_PROJECT) and that endpoint is that of the project's region; a new project takes a \
              minute to appear",
         )
-        .safe("nothing skipped here: no checkpoint moves, but SLS keeps nothing of what was deleted"),
-        "logstorenotexist" => Advice::new(
-            "no-logstore",
-            format!("there is no logstore {} in project {}", place.logstore, place.project),
-            "check [sls] logstore (SLS_LOGSTORE); a new logstore takes a minute to appear",
-        )
-        .safe("nothing skipped here: no checkpoint moves, but SLS keeps nothing of what was deleted"),
-        "logstorewithoutshard" => Advice::new(
-            "no-shard",
-            format!("logstore {} has no shard", place.logstore),
-            "give the logstore a shard in the console; it goes on by itself",
-        ),
-        "shardnotexist" | "shardnotexsit" => Advice::new(
+        .safe(deleted),
+        SlsErrorKind::ShardGone => Advice::new(
             "shard-gone",
             "the shard is gone",
             "nothing: a shard that was split or merged disappears when its data has expired",
         )
         .safe("what it held and was not forwarded before has expired"),
-        _ => return None,
-    })
+        _ if error.code.eq_ignore_ascii_case("LogStoreWithoutShard") => Advice::new(
+            "no-shard",
+            format!("logstore {} has no shard", place.logstore),
+            "give the logstore a shard in the console; it goes on by itself",
+        ),
+        _ => Advice::new(
+            "no-logstore",
+            format!("there is no logstore {} in project {}", place.logstore, place.project),
+            "check [sls] logstore (SLS_LOGSTORE); a new logstore takes a minute to appear",
+        )
+        .safe(deleted),
+    }
 }
 
-fn limits(place: &Place, code: &str) -> Option<Advice> {
-    Some(match code {
-        "consumergroupquotaexceed" => Advice::new(
+fn group(place: &Place, kind: SlsErrorKind) -> Advice {
+    match kind {
+        SlsErrorKind::GroupQuotaExceeded => Advice::new(
             "group-quota",
             format!("logstore {} has no room for one more consumer group", place.logstore),
             format!(
@@ -135,70 +134,57 @@ fn limits(place: &Place, code: &str) -> Option<Advice> {
                 place.consumer_group
             ),
         ),
-        "readquotaexceed" | "shardreadquotaexceed" | "exceedquota" => Advice::new(
-            "read-quota",
-            "the read quota of the shard is used up",
-            "nothing, reading slows down by itself; when it lasts: split the shard, or look who else reads it",
-        ),
-        _ => return None,
-    })
-}
-
-fn group_state(code: &str) -> Option<Advice> {
-    Some(match code {
-        "consumergroupnotexist" => Advice::new(
+        SlsErrorKind::GroupNotExist => Advice::new(
             "group-gone",
             "the consumer group was deleted",
             "nothing: it is made again; reading starts at [sls] start, because the checkpoints went with it",
         )
         .safe("its checkpoints are gone: start = \"begin\" sends everything again, \"end\" skips what came in between"),
-        "consumergroupalreadyexist" => {
+        SlsErrorKind::GroupAlreadyExist => {
             Advice::new("group-exists", "the consumer group exists already", "nothing")
         }
-        "consumernotexist" | "consumernotexsit" | "consumernotmatch" => Advice::new(
-            "lease-lost",
-            "the shard belongs to another consumer now",
-            "nothing, when other instances run in this group; else look for long stalls of this process or its network",
-        ),
-        "invalidcursor" => Advice::new(
+        SlsErrorKind::InvalidCursor => Advice::new(
             "invalid-cursor",
             "SLS no longer has the data at this position",
             "nothing: reading goes on as [sls] on_expired_cursor says; keep logs longer or forward faster to avoid a gap",
         )
         .safe("logs that expired before they were forwarded are lost; the gap is reported when it is known"),
-        _ => return None,
-    })
+        _ => Advice::new(
+            "lease-lost",
+            "the shard belongs to another consumer now",
+            "nothing, when other instances run in this group; else look for long stalls of this process or its network",
+        ),
+    }
 }
 
-fn rest(error: &SlsError, code: &str) -> Advice {
-    if error.status >= 500 || matches!(code, "requesttimeout" | "serverbusy" | "internalservererror") {
-        let problem = "SLS has trouble of its own";
-        return Advice::new(
+fn rest(error: &SlsError) -> Advice {
+    match error.kind() {
+        SlsErrorKind::ReadQuota => Advice::new(
+            "read-quota",
+            "the read quota of the shard is used up",
+            "nothing, reading slows down by itself; when it lasts: split the shard, or look who else reads it",
+        ),
+        SlsErrorKind::EncodingRefused => Advice::new(
+            "encoding",
+            "SLS refuses the compression that was asked for",
+            "nothing, lz4 is used instead; set [sls] compression = \"lz4\" to leave out the attempt",
+        ),
+        SlsErrorKind::Server => Advice::new(
             "server",
-            problem,
+            "SLS has trouble of its own",
             "nothing, it is tried again; when it lasts: the status page of Alibaba Cloud",
-        );
-    }
-    if code.is_empty() {
-        return Advice::new(
+        ),
+        _ if error.code.is_empty() => Advice::new(
             "not-sls",
             "the answer is not from SLS",
             "check [sls] endpoint and proxy: something in between answered",
-        );
+        ),
+        _ => Advice::new(
+            "sls-refused",
+            "SLS refuses the request",
+            "check [sls] query, processor and compression against the text of SLS; else report it with the request id",
+        ),
     }
-    Advice::new(
-        "sls-refused",
-        "SLS refuses the request",
-        "check [sls] query, processor and compression against the text of SLS; else report it with the request id",
-    )
-}
-
-fn denied(code: &str, message: &str) -> bool {
-    message.contains("denied by sts or ram") || code.contains("accessdenied") || code == "forbidden.ram"
-}
-
-fn is_token(code: &str, message: &str) -> bool {
-    code.starts_with("securitytoken") || (code == "unauthorized" && message.contains("security token"))
 }
 
 /// Action and resource from "denied by sts or ram, action: log:X, resource: acs:log:…".
@@ -215,12 +201,10 @@ fn wanted(message: &str) -> (String, String) {
     )
 }
 
-fn skew(server: Option<u64>, wall: UnixTime) -> String {
-    let Some(server) = server else { return String::new() };
-    let here = wall.as_secs();
-    if here >= server {
-        format!(": the clock of this machine is {} s ahead of SLS", here - server)
-    } else {
-        format!(": the clock of this machine is {} s behind SLS", server - here)
+fn skew(seconds: Option<i64>) -> String {
+    match seconds {
+        None => String::new(),
+        Some(ahead @ 0..) => format!(": the clock of this machine is {ahead} s ahead of SLS"),
+        Some(behind) => format!(": the clock of this machine is {} s behind SLS", behind.unsigned_abs()),
     }
 }
