@@ -4,6 +4,7 @@
 //! own threads do not disturb the count.
 
 #![expect(unsafe_code, reason = "a counting allocator is an implementation of GlobalAlloc")]
+#![expect(clippy::unwrap_used, reason = "a test: what is missing fails it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -56,7 +57,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn varint(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
         value >>= 7;
     }
     out.push(u8::try_from(value).unwrap());

@@ -87,7 +87,6 @@ pub struct HecEncoder {
     event_id: Option<String>,
     stamp: Stamp,
     group: GroupText,
-    forms: forms::Scratch,
     /// `"event_id":"…/` of this call.
     id_text: Vec<u8>,
     /// Unescaped text of a template.
@@ -137,7 +136,6 @@ impl HecEncoder {
             event_id: params.event_id,
             stamp: Stamp::new(),
             group: GroupText::default(),
-            forms: forms::Scratch::default(),
             id_text: Vec::new(),
             rendered: Vec::new(),
         }

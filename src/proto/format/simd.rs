@@ -9,13 +9,17 @@
 //! with AVX2 exists only where the CPU has it. 4. A field that is not exactly of a remembered shape goes the
 //! general way, which bounds-checks everything.
 //! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
-//! six times the value. [`Shapes`] is fixed: 128 shapes of at most 28 key bytes.
+//! six times the value. [`Shapes`] is fixed: 256 shapes of at most 28 key bytes.
 //! Driven by: `proto::format::{json, hec}`.
 //! Spec: none of its own; `json::escape_scalar` is the oracle.
 
 #![expect(
     unsafe_code,
     reason = "vector loads and stores into spare capacity; the one such file of this room"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "generic code gets its instructions from the function it ends up in"
 )]
 
 use core::fmt;
@@ -27,9 +31,12 @@ use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError};
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel {
     name: &'static str,
-    escape: unsafe fn(&[u8], &mut Vec<u8>) -> bool,
-    contents: unsafe fn(&[u8], Span, &mut Shapes, &mut Vec<u8>) -> Result<Seen, WireError>,
+    escape: EscapeFn,
+    contents: ContentsFn,
 }
+
+type EscapeFn = unsafe fn(&[u8], &mut Vec<u8>) -> bool;
+type ContentsFn = unsafe fn(&[u8], Span, &mut Shapes, &mut Vec<u8>) -> Result<Seen, WireError>;
 
 /// What a log held besides its contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +125,7 @@ struct Shape {
 }
 
 impl Shapes {
+    #[expect(clippy::large_stack_arrays, reason = "24 KiB, once per encoder, on its way into the box")]
     pub(crate) fn new() -> Self {
         // The first byte of no content message, so that an empty slot matches nothing.
         let empty =
@@ -137,7 +145,7 @@ impl Shapes {
         let hash = key
             .iter()
             .fold(0x811c_9dc5_u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        let index = u8::try_from((hash >> 16 ^ hash) & SLOT_MASK).ok()?;
+        let index = u8::try_from((hash >> 16 ^ hash) & 0xff).ok()?;
         let wire = message.get(..wire_len)?;
         let slot = self.slots.get_mut(usize::from(index))?;
         if slot.wire.get(..usize::from(slot.wire_len)) != Some(wire) {
@@ -368,38 +376,34 @@ unsafe fn run<V: Lanes, const ASCII: bool>(
 ) -> (usize, usize) {
     let mut wrote = 0;
     while from < to {
-        let rest = to - from;
-        let mut padded = [0_u8; 32];
+        let count = V::BYTES.min(to - from);
         let block = match src.get(from..from + V::BYTES) {
-            Some(block) => block.as_ptr(),
-            None => pad(src, from, &mut padded),
+            // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
+            Some(block) => unsafe { V::load(block.as_ptr()) },
+            // SAFETY: instructions: of the caller.
+            None => unsafe { load_tail(src, from) },
         };
-        // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
-        let block = unsafe { V::load(block) };
         // SAFETY: `wrote` is at most GROWTH times what was read so far; a vector fits behind it.
         let place = unsafe { dst.add(wrote) };
         // SAFETY: as above; SLACK is at least one vector.
         unsafe { block.store(place) };
-        let mut stops = if ASCII {
+        let stops = if ASCII {
             // SAFETY: instructions: of the caller.
             unsafe { block.stops() }
         } else {
             // SAFETY: instructions: of the caller.
             unsafe { block.escapes() }
         };
-        if rest < V::BYTES {
-            stops &= (1 << rest) - 1;
-        }
-        let count = rest.min(V::BYTES);
-        let Some(&[byte, ..]) = src.get(from + stops.trailing_zeros() as usize..).filter(|_| stops != 0)
-        else {
+        let stops = u64::from(stops) & ((1 << count) - 1);
+        if stops == 0 {
             from += count;
             wrote += count;
             continue;
-        };
+        }
         let clean = stops.trailing_zeros() as usize;
         from += clean;
         wrote += clean;
+        let Some(&byte) = src.get(from) else { break };
         if ASCII && byte >= 0x80 {
             break;
         }
@@ -427,14 +431,19 @@ unsafe fn write_escape(byte: u8, place: *mut u8) -> usize {
     usize::from(length)
 }
 
-/// Copies the last bytes of `src` to where a whole vector can be loaded.
-#[inline]
-fn pad(src: &[u8], from: usize, padded: &mut [u8; 32]) -> *const u8 {
+/// Loads the last bytes of `src` where fewer than a vector are left.
+///
+/// # Safety
+/// The CPU has the instructions of `V`.
+#[inline(always)]
+unsafe fn load_tail<V: Lanes>(src: &[u8], from: usize) -> V {
+    let mut padded = [0; 32];
     let tail = src.get(from..).unwrap_or(&[]);
-    for (to, &byte) in padded.iter_mut().zip(tail) {
-        *to = byte;
+    if let Some(place) = padded.get_mut(..tail.len()) {
+        place.copy_from_slice(tail);
     }
-    padded.as_ptr()
+    // SAFETY: a vector is at most 32 bytes; instructions: of the caller.
+    unsafe { V::load(padded.as_ptr()) }
 }
 
 /// Makes room for `len` escaped bytes and a vector more behind the end of `out`, and points there.
@@ -453,8 +462,8 @@ const GROWTH: usize = 6;
 const SLACK: usize = 64;
 /// Longest input that room is made for at once.
 const CHUNK: usize = 4096;
-const SLOTS: usize = 128;
-const SLOT_MASK: u32 = 127;
+/// As many as a byte can name.
+const SLOTS: usize = 256;
 
 /// For each byte that needs it: the escape, padded to seven bytes, and its length.
 static ESCAPES: [[u8; 8]; 256] = escapes();

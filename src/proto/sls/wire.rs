@@ -585,7 +585,27 @@ impl<'a> Reader<'a> {
 
     /// The rest of this message as key (field 1) and value (field 2).
     #[inline]
-    fn pair(mut self) -> Result<(&'a [u8], &'a [u8]), WireError> {
+    fn pair(self) -> Result<(&'a [u8], &'a [u8]), WireError> {
+        match self.usual_pair() {
+            Some(pair) => Ok(pair),
+            None => self.any_pair(),
+        }
+    }
+
+    /// The one way in which every known writer writes a pair: a key of less than 128 bytes, the value, nothing else.
+    #[inline]
+    fn usual_pair(self) -> Option<(&'a [u8], &'a [u8])> {
+        let &[0x0a, key_len @ 0..0x80, ref rest @ ..] = self.rest() else { return None };
+        let (key, rest) = rest.split_at_checked(usize::from(key_len))?;
+        let (value, length) = match rest {
+            [0x12, a @ 0..0x80, value @ ..] => (value, usize::from(*a)),
+            [0x12, a, b @ 0..0x80, value @ ..] => (value, usize::from(a & 0x7f) | usize::from(*b) << 7),
+            _ => return None,
+        };
+        (value.len() == length).then_some((key, value))
+    }
+
+    fn any_pair(mut self) -> Result<(&'a [u8], &'a [u8]), WireError> {
         let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
         while let Some(tag) = self.tag()? {
             match tag {

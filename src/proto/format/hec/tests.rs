@@ -65,7 +65,7 @@ fn encode_all(params: HecParams, body: &[u8], limit: usize) -> (String, Encoded,
     (String::from_utf8(out).unwrap(), total, frames)
 }
 
-/// The straightforward way: text, maps of nothing, serde_json for each string.
+/// The straightforward way: text, `serde_json` for each string.
 fn reference(list: &List) -> (String, u32) {
     let mut invalid_records = 0;
     let mut lines = String::new();
@@ -79,14 +79,11 @@ fn reference(list: &List) -> (String, u32) {
             let topic = group.topic.clone().unwrap_or_default();
             let source = group.source.clone().unwrap_or_default();
             let mut line = format!("{{\"time\":{}", log.time);
-            match log.nanos {
-                Some(nanos @ 1..1_000_000_000) => {
-                    line += format!(".{nanos:09}").trim_end_matches('0');
-                }
-                _ => {}
+            if let Some(nanos @ 1..1_000_000_000) = log.nanos {
+                line += format!(".{nanos:09}").trim_end_matches('0');
             }
             if !source.is_empty() {
-                line += &format!(",\"host\":{}", text(&source));
+                line = format!("{line},\"host\":{}", text(&source));
             }
             let mut members = Vec::new();
             if !topic.is_empty() {
@@ -102,7 +99,7 @@ fn reference(list: &List) -> (String, u32) {
             for pair in &log.contents {
                 members.push(format!("{}:{}", text(&pair.key), text(&pair.value)));
             }
-            lines += &format!("{line},\"event\":{{{}}}}}\n", members.join(","));
+            lines = format!("{lines}{line},\"event\":{{{}}}}}\n", members.join(","));
             invalid_records += u32::from(bad);
         }
     }
@@ -169,9 +166,9 @@ fn list() -> impl Strategy<Value = List> {
 struct Odd(u64);
 
 impl Odd {
-    fn draw(&mut self, below: u64) -> u64 {
+    fn draw(&mut self, below: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
+        usize::try_from(self.0 >> 33).unwrap() % below
     }
 
     fn varint(&mut self, mut value: u64) -> Vec<u8> {
@@ -198,7 +195,7 @@ impl Odd {
         groups.push(vec![vec![0x71, 1, 2, 3, 4, 5, 6, 7, 8], vec![0x7a, 3, 0x25, 9, 9]]);
         let mut out = Vec::new();
         while !groups.is_empty() {
-            let pick = self.draw(groups.len() as u64) as usize;
+            let pick = self.draw(groups.len());
             if groups[pick].is_empty() {
                 groups.swap_remove(pick);
             } else {
@@ -381,6 +378,92 @@ fn metadata_fields_and_ids() {
     assert_eq!(text, format!("{first}\n{second}\n"));
 }
 
+fn audit(value: &str) -> Vec<u8> {
+    let logs = vec![log(5, Some(7), &[("event", value), ("other", "{}")])];
+    let group = Group { logs, topic: Some(b"actiontrail_audit_event".to_vec()), ..Group::default() };
+    List { groups: vec![group] }.encode_to_vec()
+}
+
+#[test]
+fn nested_json_is_spliced_and_stays_on_its_line() {
+    let json_fields = vec![("actiontrail_audit_event".to_owned(), vec!["event".to_owned()])];
+    let params = || HecParams { json_fields: json_fields.clone(), ..HecParams::default() };
+    let event = |value: &str| {
+        let (text, encoded, _) = encode_all(params(), &audit(value), usize::MAX);
+        assert_eq!((text.lines().count(), encoded.records), (1, 1));
+        let head = r#"{"time":5.000000007,"event":{"__topic__":"actiontrail_audit_event","event":"#;
+        let rest = text.strip_prefix(head).unwrap().strip_suffix(",\"other\":\"{}\"}}\n").unwrap();
+        rest.to_owned()
+    };
+    assert_eq!(event("{\"b\": 1.0,\r\n \"a\": \"\\n世\"}"), "{\"b\": 1.0,   \"a\": \"\\n世\"}");
+    assert_eq!(event("[1, null]"), "[1, null]");
+    assert_eq!(event("not json {"), "\"not json {\"");
+    assert_eq!(event("{\"a\":1} trailing"), "\"{\\\"a\\\":1} trailing\"");
+    assert_eq!(event(""), "\"\"");
+    assert_eq!(event("\"raw\nnewline\""), "\"\\\"raw\\nnewline\\\"\"");
+}
+
+#[test]
+fn raw_events_are_one_field_or_the_object() {
+    let params = HecParams { event: EventForm::Raw("msg".into()), ..HecParams::default() };
+    let list = List {
+        groups: vec![Group {
+            logs: vec![
+                log(5, Some(1), &[("msg", "old"), ("msg", "a\nb")]),
+                log(6, None, &[("msg", ""), ("k", "v")]),
+            ],
+            topic: Some(b"t".to_vec()),
+            ..Group::default()
+        }],
+    };
+    let (text, ..) = encode_all(params, &list.encode_to_vec(), usize::MAX);
+    assert_eq!(
+        text,
+        "{\"time\":5.000000001,\"event\":\"a\\nb\"}\n\
+         {\"time\":6,\"event\":{\"__topic__\":\"t\",\"msg\":\"\",\"k\":\"v\"}}\n"
+    );
+}
+
+/// The events that the vendor's sample sent, byte for byte.
+#[test]
+fn the_vendor_sample_s_text() {
+    use base64::Engine as _;
+    let sample = include_str!("../../../../tests/golden/sls/sample_splunk_output.json");
+    let sample: serde_json::Value = serde_json::from_str(sample).unwrap();
+    let body = sample["input_protobuf_base64"].as_str().unwrap();
+    let body = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+    let params = HecParams {
+        event: EventForm::String,
+        json_fields: vec![("actiontrail_audit_event".into(), vec!["event".into()])],
+        ..HecParams::default()
+    };
+    let (text, ..) = encode_all(params, &body, usize::MAX);
+    let requests = sample["runs"][0]["requests"].as_array().unwrap();
+    assert_eq!((text.lines().count(), requests.len()), (5, 5));
+    for (line, request) in text.lines().zip(requests) {
+        let theirs = request["body"].as_str().unwrap();
+        let theirs = theirs.strip_prefix("{\"event\": ").unwrap();
+        let (theirs, _) = theirs.rsplit_once(", \"time\"").unwrap();
+        let (_, ours) = line.split_once(",\"event\":").unwrap();
+        assert_eq!(ours.strip_suffix('}').unwrap(), theirs);
+    }
+}
+
+#[test]
+fn sample_text_keeps_the_place_of_the_first_and_the_value_of_the_last() {
+    let tags = vec![Pair { key: b"a".to_vec(), value: b"tag".to_vec() }];
+    let contents =
+        [("k", "1"), ("__tag__:a", "content"), ("k", "2\u{7f}😀"), ("__time__", "99"), ("__topic__", "t2")];
+    let group = Group { logs: vec![log(5, None, &contents)], topic: Some(b"t".to_vec()), source: None, tags };
+    let body = List { groups: vec![group] }.encode_to_vec();
+    let (text, ..) =
+        encode_all(HecParams { event: EventForm::String, ..HecParams::default() }, &body, usize::MAX);
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let expected = "{\"__topic__\": \"t2\", \"__source__\": \"\", \"__tag__:a\": \"content\", \
+                    \"k\": \"2\\u007f\\ud83d\\ude00\"}";
+    assert_eq!(line["event"], expected);
+}
+
 #[test]
 fn fields_that_all_render_empty_are_left_out() {
     for name in ["{absent}", "{__tag__:absent}"] {
@@ -395,10 +478,10 @@ fn fields_that_all_render_empty_are_left_out() {
 fn frames_end_at_the_limit_and_at_the_asked_record() {
     let list = one_group((0..100).map(|index| log(index, None, &[("k", "v")])).collect());
     let body = list.encode_to_vec();
-    let (whole, encoded, frames) = encode_all(default_params(), &body, usize::MAX);
-    assert_eq!((encoded.records, frames.len()), (100, 1));
-    let (cut, encoded, frames) = encode_all(default_params(), &body, 1_000);
-    assert_eq!((encoded.records, &cut), (100, &whole));
+    let (whole, total, frames) = encode_all(default_params(), &body, usize::MAX);
+    assert_eq!((total.records, frames.len()), (100, 1));
+    let (cut, total, frames) = encode_all(default_params(), &body, 1_000);
+    assert_eq!((total.records, &cut), (100, &whole));
     assert!(frames.len() > 5 && frames.iter().rev().skip(1).all(|&bytes| (1_000..1_200).contains(&bytes)));
     let (cut, ..) = encode_all(default_params(), &body, 0);
     assert_eq!(cut, whole);
@@ -440,7 +523,7 @@ fn truncated_at_every_byte() {
         repaired.extend(inner);
         let (mut at, mut out) = (Position::default(), Vec::new());
         let _ = encoder.encode(&repaired, &mut at, u32::MAX, usize::MAX, &context, &mut out);
-        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), at.record_index as usize);
+        assert_eq!(memchr::memchr_iter(b'\n', &out).count(), at.record_index as usize);
         assert!(out.is_empty() || out.ends_with(b"}\n"));
     }
 }

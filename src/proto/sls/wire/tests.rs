@@ -4,7 +4,7 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
     let mut length = value.len();
     while length >= 0x80 {
-        out.push((length & 0x7f) as u8 | 0x80);
+        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
         length >>= 7;
     }
     out.push(u8::try_from(length).unwrap());
