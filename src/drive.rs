@@ -1,0 +1,5 @@
+//! The glommio room.
+
+pub mod clock;
+pub mod tls;
+mod wait;
