@@ -112,6 +112,8 @@ impl Drop for Pass {
 pub(crate) fn spawn(gate: &Rc<Gate>, task: impl Future<Output = ()> + 'static) {
     let pass = gate.enter();
     glommio::spawn_local(async move {
+        // glommio may poll a new task inside of its spawner: nothing of ours may run nested in there.
+        futures_lite::future::yield_now().await;
         task.await;
         drop(pass);
     })
