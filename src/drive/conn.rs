@@ -296,8 +296,8 @@ impl Wire {
     }
 
     /// Adds who the peer is.
-    fn named(&self, why: Closed) -> Closed {
-        Closed { kind: why.kind, detail: format!("{}: {}", self.peer, why.detail) }
+    fn named(&self, Closed { kind, detail }: Closed) -> Closed {
+        Closed { kind, detail: format!("{}: {detail}", self.peer) }
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
     fn run<T>(work: impl Future<Output = T>) -> T {
         LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(65_536)
-            .preempt_timer(Duration::from_secs(3600))
+            .preempt_timer(Duration::from_hours(1))
             .make()
             .unwrap()
             .run(work)
