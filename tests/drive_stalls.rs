@@ -3,7 +3,9 @@
 //! glommio 0.9.0 parks for ever when its thread does not run for longer than the preempt timer (glommio/glommio#53);
 //! the guards in `drive` are tested here with real signals. Each case runs in a child process: this binary itself,
 //! with the case named in the environment. `STALL_SECONDS=600` makes the storm longer.
-#![expect(unsafe_code, reason = "kill and poll")]
+//! Hosts that refuse io_uring are made in the same way.
+#![expect(unsafe_code, reason = "signals, limits and a system call filter")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it needs by failing")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -69,6 +71,7 @@ impl Core for Mover {
             self.progress.fetch_add(bytes as u64, Ordering::Relaxed);
             self.frames -= 1;
             self.at = 0;
+            self.ready = self.frames > 0;
         }
     }
 
@@ -108,7 +111,7 @@ impl Core for Mover {
         &self.counters
     }
 
-    fn for_each_shard(&self, _: &mut dyn FnMut(ShardGauge)) {}
+    fn for_each_shard(&self, _: Instant, _: &mut dyn FnMut(ShardGauge)) {}
 
     fn is_stopped(&self) -> bool {
         false
@@ -166,7 +169,7 @@ fn child() {
         "stuck" => {
             let (executors, _) = executors(address, Duration::from_secs(3), resolve, vec![7; PING_BYTES], 0);
             executors.command(0, PipelineId(0), Command::Stop).unwrap();
-            pause(Duration::from_secs(60));
+            pause(Duration::from_mins(1));
         }
         "print" => {
             println!("BEGIN");
@@ -181,6 +184,18 @@ fn child() {
             }
             executors.shutdown(Duration::from_secs(5)).unwrap();
             println!("END");
+        }
+        "seccomp" => {
+            forbid_io_uring();
+            println!("{}", refusal());
+        }
+        "memlock" => {
+            let low = libc::rlimit { rlim_cur: 65_536, rlim_max: 65_536 };
+            // SAFETY: `low` is a valid rlimit of this frame.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const low) }, 0);
+            // Root could raise it again. SAFETY: only an integer is passed.
+            let _ = unsafe { libc::setuid(65_534) };
+            println!("{}", refusal());
         }
         other => unreachable!("{other}"),
     }
@@ -259,6 +274,54 @@ fn frames_on_stdout_count_when_they_are_written() {
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "END\n");
     assert!(child.wait().unwrap().success());
+}
+
+/// Why executors cannot be started here.
+fn refusal() -> String {
+    let spec = StartSpec { cores: vec![0, 0], memory_bytes: 1 << 20, abort_after: Duration::from_mins(1) };
+    start(&spec).unwrap_err().to_string()
+}
+
+/// What the default seccomp profile of Docker does: EPERM for the three system calls of io_uring (425 to 427).
+fn forbid_io_uring() {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 2, 425),
+        step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, 0, 427),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | 1),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 5, filter: filter.as_mut_ptr() };
+    // SAFETY: only integers are passed.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: `program` and the filter that it points to live until the call is done; the kernel copies them.
+    let answer = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_seccomp_filter_is_named() {
+    let (address, _) = ping_server();
+    let output = spawn("seccomp", address).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for part in
+        ["io_uring_setup is forbidden by a seccomp filter", "--security-opt seccomp=", "SystemCallFilter="]
+    {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn too_little_locked_memory_is_named_with_numbers() {
+    let (address, _) = ping_server();
+    let output = spawn("memlock", address).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for part in ["limited to 64 KiB", "2 executor(s) need 1024 KiB", "ulimit -l 1024", "LimitMEMLOCK=1024K"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
 }
 
 /// Echoes whole pings for the first connection and counts them.

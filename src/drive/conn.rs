@@ -17,6 +17,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_lite::future::or;
+use glommio::timer::Timer;
 
 use super::net::Socket;
 use super::pump::Pump;
@@ -235,6 +236,8 @@ impl Wire {
                 Ok(0) => link.transmit.raised().await,
                 Ok(_) => pump.room.breath.take().await,
                 Err(error) => {
+                    // The peer may have answered before it closed ("too large"): the reader finds that first.
+                    Timer::new(FAREWELL).await;
                     return self.named(Closed { kind: ClosedKind::Reset, detail: error.to_string() });
                 }
             }

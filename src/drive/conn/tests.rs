@@ -162,7 +162,7 @@ impl Core for Echo {
         &self.counters
     }
 
-    fn for_each_shard(&self, show: &mut dyn FnMut(ShardGauge)) {
+    fn for_each_shard(&self, _: Instant, show: &mut dyn FnMut(ShardGauge)) {
         show(ShardGauge { shard: ShardId(5), lag_seconds: 1, pending_seconds: 2, held: false });
     }
 
