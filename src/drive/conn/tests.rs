@@ -52,6 +52,7 @@ struct Echo {
     sent: usize,
     heard: usize,
     total: usize,
+    tell_at: usize,
     close_at: Option<Instant>,
     block_on_command: bool,
 }
@@ -67,6 +68,7 @@ impl Echo {
             sent: 0,
             heard: 0,
             total,
+            tell_at: total,
             close_at: None,
             block_on_command: false,
         }
@@ -104,7 +106,7 @@ impl Core for Echo {
         assert_eq!(bytes, &PATTERN[self.heard..self.heard + bytes.len()]);
         self.heard += bytes.len();
         self.counters.pulled_wire_bytes += bytes.len() as u64;
-        if self.heard == self.total {
+        if self.heard == self.tell_at {
             self.say(Seen::Echoed);
         }
     }
@@ -373,6 +375,31 @@ fn a_reset_is_told_once() {
     let why = Rig::new(plain(address), TOTAL).closed();
     assert_eq!(why.kind, ClosedKind::Reset, "{why:?}");
     assert!(why.detail.contains(&address.to_string()), "{why:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn an_answer_before_a_reset_is_still_heard() {
+    let (address, server) = serve(|mut stream| {
+        let mut start = [0; 1000];
+        stream.read_exact(&mut start).unwrap();
+        stream.write_all(&start).unwrap();
+        // The answer has to be there before the RST is.
+        std::thread::park_timeout(Duration::from_millis(50));
+        drop(stream);
+    });
+    let rig = Rig::with(plain(address), TOTAL, Action::Resolve(EndpointId(0)), |echo| echo.tell_at = 1000);
+    let mut heard = false;
+    let why = loop {
+        match rig.next() {
+            Seen::Echoed => heard = true,
+            Seen::Closed(why) => break why,
+            _ => {}
+        }
+    };
+    assert!(heard);
+    assert_eq!(why.kind, ClosedKind::Reset, "{why:?}");
+    rig.executors.shutdown(PATIENCE).unwrap();
     server.join().unwrap();
 }
 
