@@ -70,10 +70,53 @@ impl Frame {
         self.segments.push(segment);
     }
 
+    /// Cuts the first `records` records off and returns them as names; their bytes are gone from this frame.
+    pub fn cut_front(&mut self, records: u32) -> Segments {
+        let (front, rest) = split(&self.segments, records);
+        self.segments = rest;
+        let end = line_end(&self.bytes, records);
+        self.bytes.drain(..end);
+        front
+    }
+
+    /// Moves the first record into `other`, which is empty.
+    pub fn move_first(&mut self, other: &mut Self) {
+        let end = line_end(&self.bytes, 1);
+        other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or_default());
+        other.segments = self.cut_front(1);
+        other.opened = self.opened;
+        other.settle_credit();
+    }
+
     /// Accounts the true size of the buffer.
     pub fn settle_credit(&mut self) {
         self.credit.resize(self.bytes.capacity() as u64);
     }
+}
+
+/// The names of the first `records` records, and those of the rest.
+fn split(segments: &Segments, records: u32) -> (Segments, Segments) {
+    let (mut front, mut rest) = (Segments::new(), Segments::new());
+    let mut left = records;
+    for segment in segments {
+        let count = (segment.end - segment.start).min(left);
+        left -= count;
+        let middle = segment.start + count;
+        if middle > segment.start {
+            front.push(Segment { end: middle, ..*segment });
+        }
+        if middle < segment.end {
+            rest.push(Segment { start: middle, ..*segment });
+        }
+    }
+    (front, rest)
+}
+
+/// Where the `records`-th line of `bytes` ends.
+fn line_end(bytes: &[u8], records: u32) -> usize {
+    let Some(last) = records.checked_sub(1) else { return 0 };
+    let newline = memchr::memchr_iter(b'\n', bytes).nth(last as usize);
+    newline.map_or(bytes.len(), |at| at + 1)
 }
 
 /// Recycles frame buffers within the budget.
@@ -98,6 +141,12 @@ impl FramePool {
         self.idle_bytes -= bytes.capacity() as u64;
         credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
         Some(Frame { bytes, segments: Segments::new(), opened: now, exposed: false, credit })
+    }
+
+    /// An empty frame for a part of another one: those bytes are in memory already, so it is never refused.
+    pub fn take_for_part(&mut self, now: Instant) -> Frame {
+        let credit = self.budget.take_over(0);
+        Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, exposed: false, credit }
     }
 
     /// Takes the buffer of a finished frame back.
@@ -137,6 +186,29 @@ mod tests {
         assert_eq!(frame.records(), 7);
         pool.give(frame);
         assert_eq!(flow.frames.used(), 0);
+    }
+
+    #[test]
+    fn a_frame_is_cut_by_records() {
+        let flow = Flow::new(4_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        frame.bytes.extend_from_slice(b"a\nbb\nccc\ndddd\n");
+        frame.note(segment(0, 7, 9));
+        frame.note(segment(1, 0, 2));
+        assert_eq!(frame.cut_front(1).as_slice(), [segment(0, 7, 8)]);
+        let mut part = pool.take_for_part(Instant(1));
+        frame.move_first(&mut part);
+        assert_eq!(
+            (part.bytes.as_slice(), part.segments.as_slice()),
+            (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice())
+        );
+        assert_eq!(
+            (frame.bytes.as_slice(), frame.segments.as_slice()),
+            (b"ccc\ndddd\n".as_slice(), [segment(1, 0, 2)].as_slice())
+        );
+        assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
+        assert!(frame.bytes.is_empty() && frame.segments.is_empty());
     }
 
     #[test]
