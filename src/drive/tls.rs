@@ -4,8 +4,8 @@
 //! A peer that is refused has to be named (subject, issuer, fingerprint), or nobody can repair it.
 //! Invariants: 1. `Verify::Full` is the default; whatever is weaker was asked for by name.
 //!  2. even without verification the peer proves that it holds the key of the certificate it shows.
-//! Bounds: [`SENDABLE_BYTES_MAX`] of sealed records wait in a session; a received record is taken out at once.
-//! Driven by: `Executors::open` makes [`Client`]s, `conn` drives [`Session`]s.
+//! Bounds: `SENDABLE_BYTES_MAX` of sealed records wait in a session; a received record is taken out at once.
+//! Driven by: `Executors::open` makes [`Client`]s, `conn` drives sessions.
 //! Spec: RFC 8446, RFC 5246; TLS 1.2 and 1.3 only. The buffered API of rustls: the unbuffered one is gone in 0.24.
 
 pub mod cert;

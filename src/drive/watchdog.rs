@@ -247,9 +247,9 @@ mod tests {
     fn a_stopped_process_blames_nobody() {
         let mut judge = Judge::default();
         // Stopped for a minute, again and again, with a single tick in between.
-        assert_eq!(judge.look(Duration::from_secs(60), 0, ABORT_AFTER), Verdict::Alive);
+        assert_eq!(judge.look(Duration::from_mins(1), 0, ABORT_AFTER), Verdict::Alive);
         assert_eq!(judge.look(TICK, 1, ABORT_AFTER), Verdict::Alive);
-        assert_eq!(judge.look(Duration::from_secs(60), 1, ABORT_AFTER), Verdict::Alive);
+        assert_eq!(judge.look(Duration::from_mins(1), 1, ABORT_AFTER), Verdict::Alive);
         assert_eq!(judge.look(TICK, 2, ABORT_AFTER), Verdict::Alive);
     }
 }

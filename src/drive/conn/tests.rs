@@ -186,7 +186,7 @@ impl Rig {
     }
 
     fn with(target: TargetSpec, total: usize, first: Action, change: fn(&mut Echo)) -> Self {
-        let spec = StartSpec { cores: vec![0], memory_bytes: 1 << 20, abort_after: Duration::from_secs(600) };
+        let spec = StartSpec { cores: vec![0], memory_bytes: 1 << 20, abort_after: Duration::from_mins(10) };
         let executors = start(&spec).unwrap();
         let ((say, seen), (reports, heard)) = (channel(), channel());
         let make = move |_| {

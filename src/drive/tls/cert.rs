@@ -3,7 +3,7 @@
 //! Why: "not trusted" alone helps nobody; subject, issuer and fingerprint say which certificate came and
 //! what to trust or pin. A full X.509 parser would be a large dependency for two names.
 //! Invariants: 1. any bytes are taken; what cannot be read is left out.
-//! Bounds: names are cut at [`NAME_CHARS_MAX`] characters and carry no control characters.
+//! Bounds: names are cut at `NAME_CHARS_MAX` characters and carry no control characters.
 //! Driven by: `tls`, when a certificate is refused and in `check`. Nothing is decided from what is read here.
 //! Spec: RFC 5280 section 4.1 (field order), X.690 (DER).
 

@@ -189,7 +189,7 @@ fn sealed_bytes_are_bounded() {
     shake(&mut client, &mut pki.server(false, &version::TLS13), 1_000).unwrap();
     let mut sealed = 0;
     for _ in 0..100 {
-        sealed += client.seal(&[b'x'; 100_000]);
+        sealed += client.seal(&vec![b'x'; 100_000]);
     }
     assert!((256 * 1024..=SENDABLE_BYTES_MAX).contains(&sealed), "{sealed}");
 }
