@@ -1,6 +1,6 @@
 //! sls2siem
 
-pub mod drive;
 pub mod admin;
+pub mod drive;
 pub mod metrics;
 pub mod proto;

@@ -4,6 +4,7 @@
 //! with a core that only echoes.
 //! Invariants: as [`crate::proto`] states them; the driver promises that `now` never runs backwards and that
 //! it drains `poll_action` and `poll_report` after every `handle_*`.
+//! Bounds: those of the core.
 //! Driven by: `pump`.
 
 use crate::proto::counters::{Counters, ShardGauge};
