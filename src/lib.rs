@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod drive;
 pub mod metrics;
 pub mod proto;
 pub mod report;
