@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod error;
+pub mod lease;
 pub mod sign;
 pub mod wire;
