@@ -5,10 +5,15 @@
 //! Invariants: held by `tests/tidy.rs`: no `std::net`, `std::fs`, `std::thread`, clock, glommio or rustls here.
 //! Driven by: `drive` (data plane), `control` (leases), `tests/sim` (virtual world).
 
+pub mod backoff;
 pub mod counters;
 pub mod event;
+pub mod flow;
 pub mod format;
+pub mod frame;
 pub mod http1;
 pub mod ids;
+pub mod ledger;
+pub mod rng;
 pub mod sls;
 pub mod time;

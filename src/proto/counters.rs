@@ -32,8 +32,7 @@ pub struct Counters {
 }
 
 /// Upper bounds of the buckets, in milliseconds; one more bucket stands for everything above.
-pub const BUCKETS_MS: [u64; 14] =
-    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000, 300_000];
+pub const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000, 300_000];
 
 /// A histogram with fixed buckets, as Prometheus wants it (counts are per bucket, not cumulative).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
