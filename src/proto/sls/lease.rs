@@ -17,7 +17,6 @@
 //! from the vendor's clients: all work stops at the timeout itself (they add an interval), and the body is sent
 //! as soon as a shard is released.
 
-pub mod backoff;
 mod beat;
 pub mod call;
 pub mod event;
@@ -32,9 +31,9 @@ use std::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use self::beat::{Beat, Farewell};
-use self::call::{Call, CallError, CallId, From, Reply};
+use self::call::{Call, CallError, CallId, CursorFrom, Reply};
 use self::event::{LeaseEvent, Outcome};
-use self::holding::{Holding, State};
+use self::holding::{Holding, State, Then};
 use self::work::WorkCall;
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
@@ -52,7 +51,7 @@ pub struct Params {
     /// Children of a split shard wait for the parent.
     pub in_order: bool,
     /// Where a shard without a checkpoint begins.
-    pub start: From,
+    pub start: CursorFrom,
     /// Shortest time between two commits of one shard.
     pub checkpoint_interval: Duration,
     /// What happens when a cursor has left the retention.
@@ -149,7 +148,7 @@ impl Lease {
     pub fn handle_reply(&mut self, now: Instant, id: CallId, result: Result<Reply, CallError>) {
         self.advance(now);
         if let Some(open) = self.beat.take_open(id) {
-            self.beat_reply(now, open, result);
+            self.beat_reply(now, &open, result);
         } else if let Some(call) = self.calls.remove(&id) {
             self.work_reply(now, call, result);
         }
@@ -161,7 +160,7 @@ impl Lease {
         self.advance(now);
         match report {
             Report::Safe { shard, epoch, cursor, cursor_time } => {
-                self.safe(shard, epoch, cursor, cursor_time)
+                self.safe(shard, epoch, cursor, cursor_time);
             }
             Report::Drained { shard, epoch } => self.drained(now, shard, epoch),
             Report::CursorExpired { shard, epoch, cursor } => self.cursor_expired(now, shard, epoch, cursor),
@@ -313,18 +312,18 @@ impl Lease {
     }
 
     fn remember(&mut self, shard: ShardId, holding: &Holding) {
-        if let Some(progress) = holding.progress() {
-            if self.remembered.len() < SHARDS_MAX || self.remembered.contains_key(&shard) {
-                self.remembered.insert(shard, progress.safe.clone());
-            }
+        let room = self.remembered.len() < SHARDS_MAX || self.remembered.contains_key(&shard);
+        if let Some(progress) = holding.progress().filter(|_| room) {
+            self.remembered.insert(shard, progress.safe.clone());
         }
     }
 
     /// When a shard that drains or saves is cut.
     fn cut_at(holding: &Holding) -> Option<Instant> {
         match &holding.state {
-            State::Draining { deadline, .. } => Some(*deadline),
-            State::Saving { deadline, then: holding::Then::Release, .. } => Some(*deadline),
+            State::Draining { deadline, .. } | State::Saving { deadline, then: Then::Release, .. } => {
+                Some(*deadline)
+            }
             _ => None,
         }
     }

@@ -10,12 +10,12 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use super::backoff::Backoff;
 use super::call::{Call, CallError, CallId, Reply};
 use super::event::{LeaseEvent, Lost, Outcome};
 use super::holding::{Holding, State, Then};
 use super::verdict::Verdict;
 use super::{Lease, Params, SHARDS_MAX};
+use crate::proto::backoff::Backoff;
 use crate::proto::ids::ShardId;
 use crate::proto::time::Instant;
 
@@ -36,8 +36,10 @@ pub(super) struct Beat {
     pub(super) lease_until: Option<Instant>,
     /// One heartbeat was answered since the start.
     joined_once: bool,
-    group_backoff: Backoff,
-    beat_backoff: Backoff,
+    /// Waits while the group cannot be joined.
+    slow: Backoff,
+    /// Waits between failed heartbeats.
+    urgent: Backoff,
     /// The trouble that was told last, and how often it happened.
     trouble: Option<(Verdict, u64)>,
 }
@@ -87,8 +89,8 @@ impl Beat {
             timeout: params.timeout,
             lease_until: None,
             joined_once: false,
-            group_backoff: Backoff::new(RETRY_BASE, GROUP_RETRY_MAX, params.seed),
-            beat_backoff: Backoff::new(BEAT_RETRY, BEAT_RETRY * 2, !params.seed),
+            slow: Backoff::new(RETRY_BASE, GROUP_RETRY_MAX, params.seed),
+            urgent: Backoff::new(BEAT_RETRY, BEAT_RETRY * 2, !params.seed),
             trouble: None,
         }
     }
@@ -142,7 +144,7 @@ impl Lease {
         Some((id, call))
     }
 
-    pub(super) fn beat_reply(&mut self, now: Instant, open: Open, result: Result<Reply, CallError>) {
+    pub(super) fn beat_reply(&mut self, now: Instant, open: &Open, result: Result<Reply, CallError>) {
         if let Some(stop) = self.stop.as_mut().filter(|stop| stop.farewell == Farewell::Sent) {
             stop.farewell = Farewell::Said;
             return;
@@ -159,9 +161,10 @@ impl Lease {
                     {
                         Phase::Beat
                     }
-                    Some(group) => {
-                        Phase::Update { server_timeout: Some(Duration::from_secs(group.timeout_secs)) }
-                    }
+                    Some(group) => Phase::Update {
+                        server_timeout: Some(Duration::from_secs(group.timeout_secs))
+                            .filter(|theirs| !theirs.is_zero()),
+                    },
                 };
                 self.group_step(now, next);
             }
@@ -175,9 +178,9 @@ impl Lease {
                 self.beat.timeout = self.params.timeout;
                 self.group_step(now, Phase::Beat);
             }
-            (Phase::Beat, Ok(Reply::Shards(shards))) => self.beat_answer(now, &open, shards),
+            (Phase::Beat, Ok(Reply::Shards(shards))) => self.beat_answer(now, open, shards),
             (_, Ok(_)) => {}
-            (Phase::Beat, Err(cause)) => self.beat_failed(now, &open, cause),
+            (Phase::Beat, Err(cause)) => self.beat_failed(now, open, cause),
             (phase, Err(cause)) => self.group_refused(now, phase, open.name, cause),
         }
     }
@@ -197,7 +200,7 @@ impl Lease {
     }
 
     fn group_step(&mut self, now: Instant, next: Phase) {
-        self.beat.group_backoff.reset();
+        self.beat.slow.reset();
         if let Some((_, attempts)) = self.beat.trouble.take() {
             self.events.push_back(LeaseEvent::Resumed { attempts });
         }
@@ -214,7 +217,7 @@ impl Lease {
             (Phase::Create { listed: false }, Verdict::Denied) => self.beat.enter(Phase::Beat, now),
             (Phase::Update { .. }, Verdict::GroupMissing) => {
                 // A wait, because servers that disagree would make this a tight loop.
-                let due = now + self.beat.group_backoff.next();
+                let due = now + self.beat.slow.next_wait();
                 self.beat.enter(Phase::Create { listed: true }, due);
             }
             (Phase::Update { server_timeout }, Verdict::Denied) => {
@@ -237,7 +240,7 @@ impl Lease {
             self.outcome = Some(Outcome::Failed(cause));
             return;
         }
-        let retry_in = self.beat.group_backoff.next();
+        let retry_in = self.beat.slow.next_wait();
         self.beat.due = now + retry_in;
         if self.beat.trouble.is_none_or(|(told, _)| told != verdict) {
             self.events.push_back(LeaseEvent::Held { call, cause, retry_in });
@@ -258,9 +261,9 @@ impl Lease {
             _ => {}
         }
         // With a lease in hand every second counts; without one, and with a cause that does not pass, none does.
-        let urgent = self.beat.lease_until.is_some() || !verdict.needs_operator();
-        let backoff = if urgent { &mut self.beat.beat_backoff } else { &mut self.beat.group_backoff };
-        self.beat.due = now + backoff.next();
+        let hurry = self.beat.lease_until.is_some() || !verdict.needs_operator();
+        let backoff = if hurry { &mut self.beat.urgent } else { &mut self.beat.slow };
+        self.beat.due = now + backoff.next_wait();
         let failures = self.beat.trouble.map_or(0, |(_, failures)| failures) + 1;
         if self.beat.trouble.is_none_or(|(told, _)| told != verdict) {
             let lease_left = self.beat.lease_until.map(|until| until.since(now));
@@ -275,7 +278,7 @@ impl Lease {
         self.beat.lease_until = None;
         self.lose_all(Lost::GroupDeleted);
         // A wait, because a new group may take a while to be seen by every server.
-        let due = now + self.beat.beat_backoff.next();
+        let due = now + self.beat.urgent.next_wait();
         self.beat.enter(Phase::Create { listed: true }, due);
     }
 
@@ -295,8 +298,8 @@ impl Lease {
         }
         self.counters.heartbeats += 1;
         self.beat.lease_until = Some(until);
-        self.beat.beat_backoff.reset();
-        self.beat.group_backoff.reset();
+        self.beat.urgent.reset();
+        self.beat.slow.reset();
         let hurry = self.given_up.values().any(|&sent| sent >= open.number);
         let pause = if hurry { BEAT_GAP } else { self.params.heartbeat_interval };
         self.beat.due = (open.sent_at + pause).max(now);
@@ -359,7 +362,7 @@ const RETRY_BASE: Duration = Duration::from_secs(1);
 /// First wait after a failed heartbeat; the longest is twice that: a lease must not end between two attempts.
 const BEAT_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait between two attempts to find or make the group.
-const GROUP_RETRY_MAX: Duration = Duration::from_secs(60);
+const GROUP_RETRY_MAX: Duration = Duration::from_mins(1);
 /// Shortest time between two heartbeats that are sent because a shard was released.
 const BEAT_GAP: Duration = Duration::from_secs(1);
 /// Attempts at the start with `fail_fast`, where the cause may pass by itself.

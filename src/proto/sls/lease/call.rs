@@ -4,7 +4,7 @@
 //! Invariants: 1. a [`CallId`] is never used twice; 2. every call is answered exactly once, if only with an error.
 //! Bounds: at most one [`Lane::Beat`] call and `Params::calls_max` [`Lane::Work`] calls are open at a time.
 //! Driven by: [`super::Lease::poll_call`]; answers go to [`super::Lease::handle_reply`].
-//! Spec: SLS consumer group calls: List, Create, Update, HeartBeat, GetCheckPoint, GetCursor, GetCursorTime, UpdateCheckPoint.
+//! Spec: SLS consumer group calls: List, Create, Update, HeartBeat, GetCheckPoint, GetCursor, `GetCursorTime`, UpdateCheckPoint.
 
 use core::fmt;
 
@@ -17,7 +17,7 @@ pub struct CallId(pub u64);
 
 /// A position by name or by receive time, for GetCursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum CursorFrom {
     /// The oldest data that is still there.
     Begin,
     /// Where the next log will be written.
@@ -26,7 +26,7 @@ pub enum From {
     Unix(u64),
 }
 
-impl fmt::Display for From {
+impl fmt::Display for CursorFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin => f.write_str("begin"),
@@ -70,7 +70,7 @@ pub enum Call {
         /// The shard.
         shard: ShardId,
         /// Which position.
-        from: From,
+        from: CursorFrom,
     },
     /// When the data at a cursor was received.
     GetCursorTime {
@@ -127,7 +127,7 @@ impl Call {
     }
 }
 
-/// A group as ListConsumerGroup shows it.
+/// A group as `ListConsumerGroup` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     /// Its name.
@@ -141,17 +141,17 @@ pub struct GroupInfo {
 /// A success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Of ListGroups.
+    /// Of `ListGroups`.
     Groups(Vec<GroupInfo>),
-    /// Of CreateGroup, UpdateGroup, UpdateCheckpoint.
+    /// Of `CreateGroup`, `UpdateGroup`, `UpdateCheckpoint`.
     Done,
     /// Of Heartbeat: as received, possibly with repeats.
     Shards(Vec<ShardId>),
-    /// Of GetCheckpoint; `None` where nothing was ever saved.
+    /// Of `GetCheckpoint`; `None` where nothing was ever saved.
     Checkpoint(Option<Cursor>),
     /// Of GetCursor.
     Cursor(Cursor),
-    /// Of GetCursorTime, unix seconds.
+    /// Of `GetCursorTime`, unix seconds.
     CursorTime(u64),
 }
 

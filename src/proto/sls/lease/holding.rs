@@ -12,10 +12,10 @@
 use core::time::Duration;
 
 use super::Params;
-use super::backoff::Backoff;
-use super::call::{Call, From};
+use super::call::{Call, CursorFrom};
 use super::event::Origin;
 use super::verdict::Verdict;
+use crate::proto::backoff::Backoff;
 use crate::proto::ids::{Cursor, Epoch, ShardId};
 use crate::proto::time::Instant;
 
@@ -143,19 +143,19 @@ impl Holding {
     }
 
     /// The one call that this shard wants next, and when.
-    pub(super) fn wants(&self, shard: ShardId, params: &Params) -> Option<(Instant, Call)> {
+    pub(super) fn wants(&self, shard: ShardId, params: &Params) -> (Instant, Call) {
         let commit = |progress: &Progress| Call::UpdateCheckpoint { shard, cursor: progress.safe.clone() };
-        Some(match &self.state {
+        match &self.state {
             State::Checkpoint => (self.due, Call::GetCheckpoint { shard }),
             State::Start => (self.due, Call::GetCursor { shard, from: params.start }),
-            State::Oldest(_) => (self.due, Call::GetCursor { shard, from: From::Begin }),
+            State::Oldest(_) => (self.due, Call::GetCursor { shard, from: CursorFrom::Begin }),
             State::GapFrom(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.from.clone() }),
             State::GapTo(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.to.clone() }),
             State::Working(progress) | State::Stuck(progress) | State::Draining { progress, .. } => {
                 (self.due.max(progress.commit_at(params, self.due)), commit(progress))
             }
             State::Saving { progress, .. } => (self.due, commit(progress)),
-        })
+        }
     }
 
     /// How far it is, where work has begun.

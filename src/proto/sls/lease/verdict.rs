@@ -1,19 +1,19 @@
 //! What a failed call means for a lease.
 //!
-//! Why: SLS spells the same cause in several ways and under several statuses; the state machine matches on words of its own.
-//! Invariants: 1. the code decides, never the message, except between a bad key and a missing permission,
-//! which share one code; 2. an unknown code is a reason to try again, never to give something up.
-//! Bounds: none kept. Driven by: [`super::Lease`]. Spec: error codes of SLS for consumers; misspelled codes are real.
+//! Why: `SlsErrorKind` says what an answer is about; a lease asks the shorter question what it does to a group, a
+//! consumer or a shard.
+//! Invariants: 1. an unknown code is a reason to try again, never to give something up.
+//! Bounds: none kept. Driven by: [`super::Lease`]. Spec: error codes of SLS for consumers.
 
 use super::call::CallError;
-use crate::proto::sls::error::SlsError;
+use crate::proto::sls::error::{SlsError, SlsErrorKind};
 
 /// What a failed call means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The keys, the signature or the clock are wrong, or a permission is missing: an operator must repair it.
+    /// The keys, the signature or the clock are wrong: an operator must repair it.
     Refused,
-    /// The same, for this one call only: the keys are good, the permission is missing.
+    /// The keys are good, the permission for this call is missing.
     Denied,
     /// Project or logstore do not exist (or not yet).
     NotFound,
@@ -45,32 +45,26 @@ impl Verdict {
     }
 
     fn of_answer(answer: &SlsError) -> Self {
-        let code = answer.code.to_ascii_lowercase();
-        match code.as_str() {
-            "unauthorized" if denied_by_policy(&answer.message) => Self::Denied,
-            "unauthorized"
-            | "signaturenotmatch"
-            | "invalidaccesskeyid"
-            | "invalidaccesskeyid.notfound"
-            | "securitytokenexpired"
-            | "securitytoken.expired"
-            | "missaccesskeyid"
-            | "requesttimeexpired"
-            | "requesttimetooskewed"
-            | "projectforbidden" => Self::Refused,
-            "projectnotexist" | "logstorenotexist" => Self::NotFound,
-            "consumergroupnotexist" => Self::GroupMissing,
-            "consumergroupalreadyexist" => Self::GroupExists,
-            "consumergroupquotaexceed" => Self::GroupQuota,
-            "consumernotexist" | "consumernotexsit" => Self::ConsumerGone,
-            "consumernotmatch" => Self::NotHolder,
-            "shardnotexist" | "shardnotexsit" => Self::ShardGone,
-            "invalidcursor" => Self::CursorGone,
-            // Whatever the code is called: an answer about rights, not about load.
-            other if matches!(answer.status, 401 | 403) && !other.is_empty() && !other.contains("quota") => {
-                Self::Denied
-            }
-            _ => Self::Passing,
+        match answer.kind() {
+            SlsErrorKind::Unauthorized { denied: true } => Self::Denied,
+            SlsErrorKind::SignatureNotMatch
+            | SlsErrorKind::ClockSkew
+            | SlsErrorKind::Unauthorized { denied: false }
+            | SlsErrorKind::CredentialsExpired
+            | SlsErrorKind::ProjectForbidden
+            | SlsErrorKind::Parameter => Self::Refused,
+            SlsErrorKind::ProjectNotExist | SlsErrorKind::LogstoreNotExist => Self::NotFound,
+            SlsErrorKind::GroupNotExist => Self::GroupMissing,
+            SlsErrorKind::GroupAlreadyExist => Self::GroupExists,
+            SlsErrorKind::GroupQuotaExceeded => Self::GroupQuota,
+            SlsErrorKind::ConsumerGone => Self::ConsumerGone,
+            SlsErrorKind::ConsumerNotMatch => Self::NotHolder,
+            SlsErrorKind::ShardGone => Self::ShardGone,
+            SlsErrorKind::InvalidCursor => Self::CursorGone,
+            SlsErrorKind::ReadQuota
+            | SlsErrorKind::EncodingRefused
+            | SlsErrorKind::Server
+            | SlsErrorKind::Other => Self::Passing,
         }
     }
 
@@ -80,19 +74,13 @@ impl Verdict {
     }
 }
 
-/// RAM and STS denials come with the code of a bad key; only their message tells them apart.
-fn denied_by_policy(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("denied") || message.contains("action: log:")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sls(code: &str, message: &str) -> CallError {
         CallError::Sls(SlsError {
-            status: 401,
+            status: 400,
             code: code.into(),
             message: message.into(),
             request_id: String::new(),

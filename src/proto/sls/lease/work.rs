@@ -4,16 +4,15 @@
 //! Invariants: 1. every way out of a shard's hands goes through `release`, `lose` or `abandon`;
 //! 2. a commit's answer moves `saved` only if it belongs to the current holding.
 //! Bounds: `calls_max` open calls; the one that is due longest goes first, so no shard starves.
-//! Driven by: [`Lease`]. Spec: SLS GetCheckPoint, GetCursor, GetCursorTime, UpdateCheckPoint.
+//! Driven by: [`Lease`]. Spec: SLS GetCheckPoint, GetCursor, `GetCursorTime`, UpdateCheckPoint.
 
 use core::time::Duration;
 
-use super::Lease;
-use super::OnExpired;
 use super::call::{Call, CallError, CallId, Reply};
 use super::event::{LeaseEvent, Lost, Origin};
 use super::holding::{Gap, Holding, Progress, State, Then};
 use super::verdict::Verdict;
+use super::{Lease, OnExpired};
 use crate::proto::event::Command;
 use crate::proto::ids::{CURSOR_BYTES_MAX, Cursor, Epoch, ShardId};
 use crate::proto::time::Instant;
@@ -35,8 +34,9 @@ impl Lease {
         self.shards
             .iter()
             .filter(|(shard, _)| self.calls.values().all(|open| open.shard != **shard))
-            .filter_map(|(&shard, holding)| {
-                holding.wants(shard, &self.params).map(|(due, call)| (due, shard, call))
+            .map(|(&shard, holding)| {
+                let (due, call) = holding.wants(shard, &self.params);
+                (due, shard, call)
             })
             .min_by_key(|(due, shard, _)| (*due, *shard))
     }
@@ -173,7 +173,7 @@ impl Lease {
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         let verdict = Verdict::of(&cause);
         let attempts = holding.trouble.map_or(0, |(_, attempts)| attempts) + 1;
-        let retry_in = holding.backoff.next();
+        let retry_in = holding.backoff.next_wait();
         holding.due = now + retry_in;
         if holding.trouble.is_none_or(|(told, _)| told != verdict) {
             self.events.push_back(LeaseEvent::ShardHeld { shard, call, cause, retry_in });
@@ -198,7 +198,7 @@ impl Lease {
             State::Draining { progress, then, .. } => self.save(now, shard, progress, then),
             // Nobody asked for it: the data plane dropped the shard. It is still ours, so it begins again.
             State::Working(progress) | State::Stuck(progress) => {
-                self.save(now, shard, progress, Then::Refetch)
+                self.save(now, shard, progress, Then::Refetch);
             }
             other => holding.state = other,
         }
@@ -298,7 +298,7 @@ impl Lease {
             }
             Then::Oldest(gap) => {
                 holding.state = State::Oldest(gap);
-                holding.due = now + holding.jumps.next();
+                holding.due = now + holding.jumps.next_wait();
             }
         }
     }

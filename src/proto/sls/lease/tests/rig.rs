@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
 use crate::proto::sls::error::SlsError;
-use crate::proto::sls::lease::call::{Call, CallError, CallId, From, GroupInfo, Reply};
+use crate::proto::sls::lease::call::{Call, CallError, CallId, CursorFrom, GroupInfo, Reply};
 use crate::proto::sls::lease::event::LeaseEvent;
 use crate::proto::sls::lease::{Lease, OnExpired, Params};
 use crate::proto::time::Instant;
@@ -49,7 +49,7 @@ pub(super) fn params() -> Params {
         heartbeat_interval: secs(20),
         timeout: secs(40),
         in_order: false,
-        start: From::Begin,
+        start: CursorFrom::Begin,
         checkpoint_interval: secs(3),
         on_expired_cursor: OnExpired::Begin,
         fail_fast: false,
@@ -116,7 +116,7 @@ impl Rig {
                 }
                 Fate::Refuse(code) => Err(refusal(code)),
                 Fate::Answer(reply) => Ok(reply),
-                Fate::LoseReply => self.serve(&call).and(Err(lost())),
+                Fate::LoseReply => self.serve(&call).and_then(|_| Err(lost())),
                 Fate::Unreachable => {
                     Err(CallError::Transport { detail: "refused".into(), maybe_done: false })
                 }

@@ -2,7 +2,7 @@
 
 use super::rig::{Fate, Rig, lost, params, secs};
 use crate::proto::ids::{Cursor, ShardId};
-use crate::proto::sls::lease::call::{Call, From, Reply};
+use crate::proto::sls::lease::call::{Call, CursorFrom, Reply};
 use crate::proto::sls::lease::event::LeaseEvent;
 use crate::proto::sls::lease::{OnExpired, Params};
 
@@ -17,7 +17,9 @@ fn a_checkpoint_is_used_and_not_saved_again() {
 
 #[test]
 fn without_a_checkpoint_the_start_setting_counts_and_is_saved_at_once() {
-    for (start, text) in [(From::Begin, "begin-0"), (From::End, "end-0"), (From::Unix(17), "17-0")] {
+    for (start, text) in
+        [(CursorFrom::Begin, "begin-0"), (CursorFrom::End, "end-0"), (CursorFrom::Unix(17), "17-0")]
+    {
         let mut rig = Rig::with(Params { start, ..params() }, &[0]);
         rig.checkpoints.insert(0, String::new());
         rig.settle();
@@ -28,7 +30,7 @@ fn without_a_checkpoint_the_start_setting_counts_and_is_saved_at_once() {
 
 #[test]
 fn a_shard_lost_before_its_first_commit_goes_on_where_it_was_and_not_at_the_end() {
-    let mut rig = Rig::with(Params { start: From::End, ..params() }, &[0]);
+    let mut rig = Rig::with(Params { start: CursorFrom::End, ..params() }, &[0]);
     rig.fate = Box::new(|call| match call {
         Call::UpdateCheckpoint { .. } => Fate::Unreachable,
         _ => Fate::Serve,
@@ -240,7 +242,7 @@ fn one_seed_gives_one_history() {
         let mut count = 0_u32;
         rig.fate = Box::new(move |_| {
             count += 1;
-            if count % 3 == 0 { Fate::Unreachable } else { Fate::Serve }
+            if count.is_multiple_of(3) { Fate::Unreachable } else { Fate::Serve }
         });
         rig.pass(secs(300));
         (rig.calls, rig.events)
