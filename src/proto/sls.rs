@@ -1,5 +1,6 @@
 //! The source: Alibaba Cloud SLS (LogHub) as a consumer sees it.
 
+pub mod api;
 pub mod body;
 pub mod error;
 pub mod lease;

@@ -344,7 +344,7 @@ pub struct Signature<'a> {
 }
 
 impl<'a> Iterator for Signature<'a> {
-    type Item = (&'static str, &'a str);
+    type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, range) = self.spans.next()?;
