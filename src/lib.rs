@@ -1,3 +1,4 @@
 //! sls2siem
 
+pub mod drive;
 pub mod proto;
