@@ -1,4 +1,7 @@
 //! sls2siem
 
+pub mod admin;
+pub mod control;
 pub mod drive;
+pub mod metrics;
 pub mod proto;

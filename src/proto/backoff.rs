@@ -3,6 +3,7 @@
 //! Why: many shards and machines that lost the same peer must not come back in one step.
 //! Invariants: 1. a wait is between half of and the whole of base·2ⁿ, and never above the maximum.
 //! Bounds: the exponent stops growing at the maximum; attempts are counted without end: nothing is given up.
+//! Driven by: `next_wait` after every failed attempt, `reset` after a good one.
 
 use core::time::Duration;
 

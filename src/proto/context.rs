@@ -4,6 +4,7 @@
 //! signatures short and their order of effects visible in one place.
 //! Invariants: 1. connection names are never reused. 2. everything in `settled` is applied to the ledgers
 //!  before the pipeline looks for new work.
+//! Bounds: what one step can produce; the queues are empty between steps.
 //! Driven by: `pipeline`, which drains all of it after every step.
 
 use core::time::Duration;

@@ -1,4 +1,9 @@
 //! Plain counters of one pipeline on one executor; the driver's tick copies them out.
+//!
+//! Why: atomics shared between executors would bounce cache lines per record; one owner counts for nothing.
+//! Invariants: 1. counts never go down. 2. a histogram's buckets are not cumulative; the exposition adds them up.
+//! Bounds: a fixed size, whatever happens.
+//! Driven by: the core counts; `drive` copies them out on its tick; `metrics` sums them over executors.
 
 use core::time::Duration;
 

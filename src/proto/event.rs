@@ -2,6 +2,7 @@
 //!
 //! Why: the drivers, the control plane and the simulation must agree on these shapes and on nothing else.
 //! Invariants: 1. every value here is plain data; nothing refers to a socket, a file or a clock.
+//! Bounds: cursors and texts keep the bounds of where they were made; queues of these are bounded by their owners.
 //! Driven by: `control` sends [`Command`]s and reads [`Report`]s; `drive` carries out [`Action`]s.
 
 use core::time::Duration;

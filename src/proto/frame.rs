@@ -6,6 +6,7 @@
 //!  2. a frame in use holds credit for its capacity.
 //! Bounds: idle buffers of the pool plus credit in use stay below the frame budget; a buffer that one huge
 //! record has blown up is freed, not kept.
+//! Driven by: shards fill frames; the sink sends them and gives the buffers back.
 
 use std::rc::Rc;
 

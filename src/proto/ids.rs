@@ -3,6 +3,7 @@
 //! Why: most of the core passes small integers around; the compiler should tell them apart.
 //! Invariants: 1. a `Cursor` is never parsed or compared by order: it is opaque to a client.
 //! Bounds: cursors are at most [`CURSOR_BYTES_MAX`] long; longer ones are refused where they arrive.
+//! Driven by: every room; plain values without a life of their own.
 //! Spec: SLS cursors are base64 text of about 28 bytes; ackIds are integers from 0 per channel (HEC).
 
 use core::fmt;

@@ -2,6 +2,7 @@
 //!
 //! Why: a replayed seed has to give the same run, so the core draws from nothing else.
 //! Invariants: 1. the same seed gives the same sequence on every machine.
+//! Bounds: 8 bytes of state; its period is 2^64.
 //! Driven by: the driver seeds it once from the operating system, the simulation from its seed.
 //! Spec: `SplitMix64` (Steele, Lea, Flood 2014); not for secrets.
 

@@ -31,12 +31,13 @@ use std::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use self::beat::{Beat, Farewell};
-use self::call::{Call, CallError, CallId, CursorFrom, Reply};
+use self::call::{Call, CallError, CallId, Reply};
 use self::event::{LeaseEvent, Outcome};
 use self::holding::{Holding, State, Then};
 use self::work::WorkCall;
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
+use crate::proto::sls::api::CursorFrom;
 use crate::proto::time::Instant;
 
 /// What the machine needs to know of the settings.

@@ -157,7 +157,7 @@ impl Lease {
                     None => Phase::Create { listed: true },
                     Some(group)
                         if group.timeout_secs == self.params.timeout.as_secs()
-                            && group.in_order == self.params.in_order =>
+                            && group.order == self.params.in_order =>
                     {
                         Phase::Beat
                     }

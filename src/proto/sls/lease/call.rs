@@ -6,35 +6,14 @@
 //! Driven by: [`super::Lease::poll_call`]; answers go to [`super::Lease::handle_reply`].
 //! Spec: SLS consumer group calls: List, Create, Update, HeartBeat, GetCheckPoint, GetCursor, `GetCursorTime`, UpdateCheckPoint.
 
-use core::fmt;
-
 use crate::proto::ids::{Cursor, ShardId};
+use crate::proto::sls::api::CursorFrom;
+use crate::proto::sls::api::answer::Group;
 use crate::proto::sls::error::SlsError;
 
 /// Names one call, so that its answer finds the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
-
-/// A position by name or by receive time, for GetCursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CursorFrom {
-    /// The oldest data that is still there.
-    Begin,
-    /// Where the next log will be written.
-    End,
-    /// The first data that was received at or after this unix second.
-    Unix(u64),
-}
-
-impl fmt::Display for CursorFrom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Begin => f.write_str("begin"),
-            Self::End => f.write_str("end"),
-            Self::Unix(secs) => secs.fmt(f),
-        }
-    }
-}
 
 /// What is to be asked of SLS. Project, logstore, group and consumer are the caller's to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,22 +106,11 @@ impl Call {
     }
 }
 
-/// A group as `ListConsumerGroup` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupInfo {
-    /// Its name.
-    pub name: String,
-    /// Seconds of silence after which a consumer is given up.
-    pub timeout_secs: u64,
-    /// Children of a split shard wait for the parent.
-    pub in_order: bool,
-}
-
 /// A success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Of `ListGroups`.
-    Groups(Vec<GroupInfo>),
+    Groups(Vec<Group>),
     /// Of `CreateGroup`, `UpdateGroup`, `UpdateCheckpoint`.
     Done,
     /// Of Heartbeat: as received, possibly with repeats.

@@ -12,11 +12,12 @@
 use core::time::Duration;
 
 use super::Params;
-use super::call::{Call, CursorFrom};
+use super::call::Call;
 use super::event::Origin;
 use super::verdict::Verdict;
 use crate::proto::backoff::Backoff;
 use crate::proto::ids::{Cursor, Epoch, ShardId};
+use crate::proto::sls::api::CursorFrom;
 use crate::proto::time::Instant;
 
 /// One shard that stands in our heartbeat body.

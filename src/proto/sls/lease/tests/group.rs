@@ -1,8 +1,9 @@
 //! Finding, making and joining the group.
 
 use super::rig::{Fate, Rig, params, secs};
+use crate::proto::sls::api::answer::Group;
 use crate::proto::sls::lease::Params;
-use crate::proto::sls::lease::call::{Call, GroupInfo};
+use crate::proto::sls::lease::call::Call;
 use crate::proto::sls::lease::event::{LeaseEvent, Outcome};
 
 #[test]
@@ -28,7 +29,7 @@ fn a_missing_group_is_made() {
 fn a_group_with_other_settings_is_updated() {
     for (timeout_secs, in_order) in [(60, false), (40, true)] {
         let mut rig = Rig::new(&[]);
-        rig.group = Some(GroupInfo { name: "g".into(), timeout_secs, in_order });
+        rig.group = Some(Group { name: "g".into(), timeout_secs, order: in_order });
         rig.settle();
         assert_eq!(rig.names(), ["ListConsumerGroup", "UpdateConsumerGroup", "ConsumerGroupHeartBeat"]);
         assert!(rig.saw(|event| *event == LeaseEvent::GroupUpdated));
@@ -65,7 +66,7 @@ fn with_the_right_to_heartbeat_only_the_first_heartbeat_decides() {
 #[test]
 fn an_update_that_is_denied_means_living_by_the_shorter_timeout() {
     let mut rig = Rig::new(&[0]);
-    rig.group = Some(GroupInfo { name: "g".into(), timeout_secs: 25, in_order: false });
+    rig.group = Some(Group { name: "g".into(), timeout_secs: 25, order: false });
     rig.fate = Box::new(|call| match call {
         Call::UpdateGroup { .. } => Fate::Refuse("Unauthorized"),
         _ => Fate::Serve,

@@ -6,8 +6,10 @@ use core::time::Duration;
 
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
+use crate::proto::sls::api::CursorFrom;
+use crate::proto::sls::api::answer::Group;
 use crate::proto::sls::error::SlsError;
-use crate::proto::sls::lease::call::{Call, CallError, CallId, CursorFrom, GroupInfo, Reply};
+use crate::proto::sls::lease::call::{Call, CallError, CallId, Reply};
 use crate::proto::sls::lease::event::LeaseEvent;
 use crate::proto::sls::lease::{Lease, OnExpired, Params};
 use crate::proto::time::Instant;
@@ -32,7 +34,7 @@ pub(super) struct Rig {
     pub(super) lease: Lease,
     pub(super) now: Instant,
     /// The server's side.
-    pub(super) group: Option<GroupInfo>,
+    pub(super) group: Option<Group>,
     pub(super) checkpoints: BTreeMap<u32, String>,
     pub(super) ours: Vec<u32>,
     pub(super) fate: Box<dyn FnMut(&Call) -> Fate>,
@@ -78,6 +80,14 @@ pub(super) fn lost() -> CallError {
     CallError::Transport { detail: "timed out".into(), maybe_done: true }
 }
 
+fn from_text(from: CursorFrom) -> String {
+    match from {
+        CursorFrom::Begin => "begin".into(),
+        CursorFrom::End => "end".into(),
+        CursorFrom::Time(time) => time.as_secs().to_string(),
+    }
+}
+
 impl Rig {
     /// The group exists and nothing goes wrong.
     pub(super) fn new(ours: &[u32]) -> Self {
@@ -89,7 +99,7 @@ impl Rig {
         Self {
             lease: Lease::new(params, now),
             now,
-            group: Some(GroupInfo { name: "g".into(), timeout_secs: 40, in_order: false }),
+            group: Some(Group { name: "g".into(), timeout_secs: 40, order: false }),
             checkpoints: BTreeMap::new(),
             ours: ours.to_vec(),
             fate: Box::new(|_| Fate::Serve),
@@ -144,8 +154,7 @@ impl Rig {
                 if self.group.is_none() {
                     self.checkpoints.clear();
                 }
-                self.group =
-                    Some(GroupInfo { name: "g".into(), timeout_secs: *timeout_secs, in_order: *in_order });
+                self.group = Some(Group { name: "g".into(), timeout_secs: *timeout_secs, order: *in_order });
                 Ok(Reply::Done)
             }
             _ if self.group.is_none() => missing,
@@ -155,7 +164,9 @@ impl Rig {
             Call::GetCheckpoint { shard } => {
                 Ok(Reply::Checkpoint(self.checkpoints.get(&shard.0).map(|text| Cursor::new(text))))
             }
-            Call::GetCursor { shard, from } => Ok(Reply::Cursor(Cursor::new(&format!("{from}-{shard}")))),
+            Call::GetCursor { shard, from } => {
+                Ok(Reply::Cursor(Cursor::new(&format!("{}-{shard}", from_text(*from)))))
+            }
             Call::GetCursorTime { .. } => Ok(Reply::CursorTime(1_700_000_000)),
             Call::UpdateCheckpoint { shard, .. } if !self.ours.contains(&shard.0) => {
                 Err(refusal("ConsumerNotMatch"))

@@ -2,9 +2,11 @@
 
 use super::rig::{Fate, Rig, lost, params, secs};
 use crate::proto::ids::{Cursor, ShardId};
-use crate::proto::sls::lease::call::{Call, CursorFrom, Reply};
+use crate::proto::sls::api::CursorFrom;
+use crate::proto::sls::lease::call::{Call, Reply};
 use crate::proto::sls::lease::event::LeaseEvent;
 use crate::proto::sls::lease::{OnExpired, Params};
+use crate::proto::time::UnixTime;
 
 #[test]
 fn a_checkpoint_is_used_and_not_saved_again() {
@@ -17,9 +19,11 @@ fn a_checkpoint_is_used_and_not_saved_again() {
 
 #[test]
 fn without_a_checkpoint_the_start_setting_counts_and_is_saved_at_once() {
-    for (start, text) in
-        [(CursorFrom::Begin, "begin-0"), (CursorFrom::End, "end-0"), (CursorFrom::Unix(17), "17-0")]
-    {
+    for (start, text) in [
+        (CursorFrom::Begin, "begin-0"),
+        (CursorFrom::End, "end-0"),
+        (CursorFrom::Time(UnixTime::from_secs(17)), "17-0"),
+    ] {
         let mut rig = Rig::with(Params { start, ..params() }, &[0]);
         rig.checkpoints.insert(0, String::new());
         rig.settle();
