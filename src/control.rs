@@ -1,1 +1,15 @@
-//! x
+//! The control plane: blocking threads that speak every SLS call but PullLogs.
+//!
+//! Why: leases and checkpoints are a few calls a second; a thread that blocks is the simplest thing that can do them,
+//! and a slow answer here must never stop a byte of the data plane.
+//! Invariants: 1. nothing is decided here: `proto::sls::lease` decides, these threads carry out.
+//! 2. heartbeats have a thread of their own. 3. no secret is logged.
+//! Bounds: per pipeline one control thread, one caller for heartbeats, [`pipeline::WORK_CALLERS`] for the rest.
+//! Driven by: `cli::run`. Spec: `src/ARCHITECTURE.md`, two planes.
+
+pub mod credentials;
+mod narrate;
+pub mod pipeline;
+pub mod placement;
+pub mod signals;
+pub mod sls_api;

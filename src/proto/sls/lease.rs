@@ -114,6 +114,17 @@ pub struct Lease {
     counters: LeaseCounters,
 }
 
+/// How one shard stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardView {
+    /// The shard.
+    pub shard: ShardId,
+    /// The data plane works on it.
+    pub assigned: bool,
+    /// How long acknowledged data has been waiting for a commit; zero where the checkpoint is up to date.
+    pub unsaved: Duration,
+}
+
 /// A stop under way.
 #[derive(Debug)]
 struct Stop {
@@ -161,7 +172,7 @@ impl Lease {
         self.advance(now);
         match report {
             Report::Safe { shard, epoch, cursor, cursor_time } => {
-                self.safe(shard, epoch, cursor, cursor_time);
+                self.safe(now, shard, epoch, cursor, cursor_time);
             }
             Report::Drained { shard, epoch } => self.drained(now, shard, epoch),
             Report::CursorExpired { shard, epoch, cursor } => self.cursor_expired(now, shard, epoch, cursor),
@@ -236,9 +247,16 @@ impl Lease {
         self.counters
     }
 
-    /// The shards in our heartbeat body and whether the data plane works on each.
-    pub fn shards(&self) -> impl Iterator<Item = (ShardId, bool)> {
-        self.shards.iter().map(|(&shard, holding)| (shard, holding.is_assigned()))
+    /// The shards in our heartbeat body.
+    pub fn shards(&self, now: Instant) -> impl Iterator<Item = ShardView> {
+        self.shards.iter().map(move |(&shard, holding)| ShardView {
+            shard,
+            assigned: holding.is_assigned(),
+            unsaved: holding
+                .progress()
+                .and_then(|progress| progress.unsaved_since)
+                .map_or(Duration::ZERO, |since| now.since(since)),
+        })
     }
 
     /// True after the first answered heartbeat, while the lease lasts.

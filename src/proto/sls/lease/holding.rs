@@ -106,12 +106,20 @@ pub(super) struct Progress {
     pub(super) saved: Option<Cursor>,
     /// When the last commit was sent.
     pub(super) sent_at: Option<Instant>,
+    /// Since when `safe` has been ahead of `saved`.
+    pub(super) unsaved_since: Option<Instant>,
 }
 
 impl Progress {
-    pub(super) fn new(cursor: Cursor, origin: Origin) -> Self {
+    pub(super) fn new(cursor: Cursor, origin: Origin, now: Instant) -> Self {
         let saved = (origin == Origin::Checkpoint).then(|| cursor.clone());
-        Self { safe: cursor, safe_time: None, saved, sent_at: None }
+        let unsaved_since = saved.is_none().then_some(now);
+        Self { safe: cursor, safe_time: None, saved, sent_at: None, unsaved_since }
+    }
+
+    /// `safe` or `saved` changed: keeps [`Self::unsaved_since`].
+    pub(super) fn note_saved(&mut self, now: Instant) {
+        self.unsaved_since = if self.is_saved() { None } else { self.unsaved_since.or(Some(now)) };
     }
 
     pub(super) fn is_saved(&self) -> bool {

@@ -139,7 +139,7 @@ impl Lease {
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         holding.epoch = epoch;
         holding.due = now;
-        holding.state = State::Working(Progress::new(cursor.clone(), origin));
+        holding.state = State::Working(Progress::new(cursor.clone(), origin, now));
         self.events.push_back(LeaseEvent::ShardStarted { shard, cursor: cursor.clone(), origin });
         self.commands.push_back(Command::Assign { shard, epoch, cursor, end: None });
     }
@@ -148,6 +148,8 @@ impl Lease {
         let Some(progress) = self.shards.get_mut(&shard).and_then(Holding::progress_mut) else { return };
         if progress.saved.as_ref() != Some(&cursor) {
             progress.saved = Some(cursor.clone());
+            progress.unsaved_since = None;
+            progress.note_saved(now);
             self.events.push_back(LeaseEvent::CheckpointSaved { shard, cursor });
         }
         self.settle(now, shard);
@@ -181,11 +183,19 @@ impl Lease {
         holding.trouble = Some((verdict, attempts));
     }
 
-    pub(super) fn safe(&mut self, shard: ShardId, epoch: Epoch, cursor: Cursor, time: Option<u64>) {
+    pub(super) fn safe(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        epoch: Epoch,
+        cursor: Cursor,
+        time: Option<u64>,
+    ) {
         let Some(holding) = self.holding(shard, epoch) else { return };
         let Some(progress) = holding.progress_mut() else { return };
         let moved = progress.safe != cursor;
         progress.safe = cursor;
+        progress.note_saved(now);
         progress.safe_time = time.or_else(|| progress.safe_time.filter(|_| !moved));
         if moved {
             holding.jumps.reset();
