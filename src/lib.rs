@@ -1,3 +1,4 @@
 //! sls2siem
 
+pub mod config;
 pub mod proto;
