@@ -27,6 +27,7 @@ mod secret;
 mod tests;
 pub mod units;
 mod url;
+mod value;
 
 pub use env::Environment;
 pub use mistake::{ConfigError, Mistake, MistakeKind, Origin};
@@ -81,7 +82,6 @@ pub struct PipelineConfig {
 
 /// A pipeline has one sink.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per pipeline, read at start")]
 pub enum SinkConfig {
     /// Splunk HTTP Event Collector.
     Hec(HecConfig),

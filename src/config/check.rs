@@ -13,10 +13,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::mistake::{Mistake, MistakeKind, Origin};
-use super::raw::{self, Raw, Setting, Settings, Slot};
+use super::raw::{Raw, Setting, Settings, Slot};
 use super::schema::{self, Key, Kind};
 use super::secret::{self, Places};
-use super::{Config, DeadLetterConfig, PipelineConfig, SinkConfig, Sources, preset, units};
+use super::{Config, DeadLetterConfig, PipelineConfig, SinkConfig, Sources, preset, units, value};
 
 mod process;
 mod sinks;
@@ -36,7 +36,7 @@ pub(super) fn check(settings: &Settings, places: &Places, sources: &Sources) -> 
         looked_at: BTreeSet::new(),
     };
     for (slot, setting) in settings.iter() {
-        let found = schema::find(slot.table, slot.key).and_then(|key| raw::check(slot, key, setting));
+        let found = schema::find(slot.table, slot.key).and_then(|key| value::check(slot, key, setting));
         checker.mistakes.extend(found);
     }
     checker.pipeline_names();
@@ -123,7 +123,7 @@ impl Checker<'_> {
         let at = At { pipeline: name, table: sink };
         match sink {
             "hec" => self.hec(at).map(SinkConfig::Hec),
-            "syslog" => self.syslog(at).map(SinkConfig::Syslog),
+            "syslog" => Some(SinkConfig::Syslog(self.syslog(at))),
             _ => Some(SinkConfig::Stdout(self.stdout(at))),
         }
     }
@@ -195,7 +195,7 @@ impl Checker<'_> {
             Some(Found { slot, key, setting })
         };
         let default = held(None)?;
-        let fits = |found: &Found| raw::check(&found.slot, key, &found.setting).is_none();
+        let fits = |found: &Found| value::check(&found.slot, key, &found.setting).is_none();
         if let Some(own) = at.pipeline.and_then(|name| held(Some(name))).filter(fits) {
             return Some(own);
         }
@@ -313,25 +313,20 @@ impl Checker<'_> {
             }
             if let Some(Setting { raw: Raw::Text(text), .. }) = set(file_key) {
                 let path = self.places.resolve(text.trim());
-                return self.secret_file(at, file_key.name, path);
+                return Some(self.secret_file(at, file_key.name, path));
             }
         }
         None
     }
 
-    fn secret_file(
-        &mut self,
-        at: At<'_>,
-        name: &str,
-        path: PathBuf,
-    ) -> Option<(SecretString, Option<PathBuf>)> {
+    fn secret_file(&mut self, at: At<'_>, name: &str, path: PathBuf) -> (SecretString, Option<PathBuf>) {
         match secret::read(&path) {
             Ok(text) => {
                 if self.looked_at.insert(path.clone()) && secret::open_to_others(&path) {
                     let path = path.display();
                     self.warnings.push(format!("every user can read the secret in {path}: chmod o= {path}"));
                 }
-                Some((text, Some(path)))
+                (text, Some(path))
             }
             Err(problem) => {
                 let problem = format!("the secret cannot be read: {problem}");
@@ -339,7 +334,7 @@ impl Checker<'_> {
                     format!("put the secret into {}, readable for the user that runs this", path.display());
                 self.wrong(at, name, &problem, None, Some(&fix));
                 // So that nobody reports it as missing on top.
-                Some((SecretString::from("unreadable"), Some(path)))
+                (SecretString::from("unreadable"), Some(path))
             }
         }
     }
@@ -350,7 +345,7 @@ impl Checker<'_> {
     fn wrong(&mut self, at: At<'_>, name: &str, problem: &str, allowed: Option<&str>, fix: Option<&str>) {
         let Some(found) = self.found(at, name) else { return };
         let mut mistake = Mistake::new(MistakeKind::Value, found.slot.to_string(), problem);
-        mistake.value = raw::shown(found.key, &found.setting.raw);
+        mistake.value = value::shown(found.key, &found.setting.raw);
         mistake.allowed = allowed.map(str::to_owned);
         mistake.fix = fix.map(str::to_owned);
         self.mistakes.push(mistake.origin(&found.setting.origin));
@@ -365,7 +360,7 @@ impl Checker<'_> {
     fn conflict(&mut self, at: At<'_>, name: &str, problem: &str, fix: &str) {
         let Some(found) = self.found(at, name) else { return };
         let mut mistake = Mistake::new(MistakeKind::Conflict, found.slot.to_string(), problem);
-        mistake.value = raw::shown(found.key, &found.setting.raw);
+        mistake.value = value::shown(found.key, &found.setting.raw);
         self.mistakes.push(mistake.fix(fix).origin(&found.setting.origin));
     }
 }

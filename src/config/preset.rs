@@ -13,8 +13,9 @@ pub(crate) fn touches(key: &str) -> bool {
 pub(crate) fn value(preset: &str, key: &str) -> Option<&'static str> {
     let values: &[(&str, &str)] = match preset {
         "rsyslog" => &[("framing", "octet-counting"), ("precision", "us"), ("max_message_bytes", "8000B")],
-        "syslog-ng" => &[("framing", "octet-counting"), ("precision", "us"), ("max_message_bytes", "65000B")],
-        "sc4s" => &[("framing", "octet-counting"), ("precision", "us"), ("max_message_bytes", "65000B")],
+        "syslog-ng" | "sc4s" => {
+            &[("framing", "octet-counting"), ("precision", "us"), ("max_message_bytes", "65000B")]
+        }
         "qradar-tcp" => &[
             ("framing", "newline"),
             ("message", "leef"),

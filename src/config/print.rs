@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 
 use super::mistake::Origin;
-use super::raw::{self, Raw, Setting, Settings};
+use super::raw::{Raw, Setting, Settings};
 use super::schema::{self, KEYS, Key, Kind, TABLES};
-use super::{Config, SinkConfig, preset};
+use super::{Config, SinkConfig, preset, value};
 
 /// Writes everything that holds.
 pub(super) fn to_toml(settings: &Settings, config: &Config) -> String {
@@ -58,8 +58,8 @@ fn write_value(out: &mut String, key: &Key, setting: &Setting) {
     if key.kind == Kind::Secret && !raw.is_unset() {
         raw = Raw::Text("***".into());
     }
-    if raw::is_address(key) {
-        raw = raw::mask_all(&raw);
+    if value::is_address(key) {
+        raw = value::mask_all(&raw);
     }
     let _ = write!(out, "{} = {raw}", key.name);
     let default = super::check::builtin(key);

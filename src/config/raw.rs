@@ -7,6 +7,7 @@
 //! Bounds: nesting of TOML is bounded by its parser (80).
 //! Driven by: `config::load`: defaults, file, environment, flags, in this order.   Spec: TOML 1.0.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
@@ -15,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, MistakeKind, Origin};
 use super::schema::{self, Key, Kind};
-use super::url;
+use super::value::allowed;
 
 /// A value as given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Raw {
         }
     }
 
-    fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Text(_) => "text",
             Self::Integer(_) => "a whole number",
@@ -133,14 +134,16 @@ impl Settings {
         if let Some(other) = schema::partner(key).filter(|_| !raw.is_unset()) {
             let other_slot = Slot::new(pipeline, other);
             if let Some(held) = self.slots.get(&other_slot).filter(|held| !held.raw.is_unset()) {
-                if held.origin.layer() == origin.layer() {
-                    let problem = format!("{} and {} are both set", key.name, other.name);
-                    let mistake = Mistake::new(MistakeKind::Conflict, slot.to_string(), problem);
-                    self.mistakes.push(mistake.fix("keep one of the two").origin(&origin));
-                } else if held.origin.layer() < origin.layer() {
-                    self.slots.remove(&other_slot);
-                } else {
-                    return;
+                match held.origin.layer().cmp(&origin.layer()) {
+                    Ordering::Equal => {
+                        let problem = format!("{} and {} are both set", key.name, other.name);
+                        let mistake = Mistake::new(MistakeKind::Conflict, slot.to_string(), problem);
+                        self.mistakes.push(mistake.fix("keep one of the two").origin(&origin));
+                    }
+                    Ordering::Less => {
+                        self.slots.remove(&other_slot);
+                    }
+                    Ordering::Greater => return,
                 }
             }
         }
@@ -362,139 +365,6 @@ fn from_text(kind: Kind, text: &str) -> Result<Raw, String> {
             Ok(text.trim().parse().map_or_else(|_| Raw::Text(text.to_owned()), Raw::Integer))
         }
         _ => Ok(Raw::Text(text.to_owned())),
-    }
-}
-
-/// What a kind takes, in words.
-pub(crate) fn allowed(kind: Kind) -> String {
-    use super::units::{show_size, show_span};
-    let span = |min, max| {
-        let [min, max] = [min, max].map(|ms| show_span(std::time::Duration::from_millis(ms)));
-        format!("{min} to {max}, such as \"5s\" or \"200ms\"")
-    };
-    match kind {
-        Kind::Text | Kind::Secret => "text in quotes".into(),
-        Kind::Path => "the name of a file in quotes".into(),
-        Kind::Flag => "true or false".into(),
-        Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
-        Kind::Size { min, max } => {
-            format!("{} to {}, such as \"256KiB\", \"1MiB\" or plain bytes", show_size(min), show_size(max))
-        }
-        Kind::Span { min_ms, max_ms } => span(min_ms, max_ms),
-        Kind::SpanOrEmpty { min_ms, max_ms } => format!("{}, or \"\"", span(min_ms, max_ms)),
-        Kind::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
-        Kind::Moment => {
-            "\"begin\", \"end\", RFC 3339 with a zone (\"2026-01-02T03:04:05Z\") or unix seconds".into()
-        }
-        Kind::MomentOrEmpty => {
-            "RFC 3339 with a zone (\"2026-01-02T03:04:05Z\"), unix seconds, or \"\"".into()
-        }
-        Kind::TextList => "a list of texts, such as [\"a\", \"b\"]".into(),
-        Kind::TextMap => "a table of texts, such as { name = \"text\" }".into(),
-        Kind::ListMap => "a table of lists, such as { name = [\"a\", \"b\"] }".into(),
-        Kind::CountMap => "a table of whole numbers, such as { \"0\" = 2 }".into(),
-        Kind::TextOrCount => "text in quotes or a whole number".into(),
-    }
-}
-
-/// Checks one value by its kind; `None` where it is right.
-pub(crate) fn check(slot: &Slot, key: &Key, setting: &Setting) -> Option<Mistake> {
-    use super::units::{parse_moment, parse_size, parse_span};
-    let raw = &setting.raw;
-    let in_span = |text: &str, min: u64, max: u64| match parse_span(text) {
-        None => Some("not a time with a unit"),
-        Some(span) if (u128::from(min)..=u128::from(max)).contains(&span.as_millis()) => None,
-        Some(_) => Some("out of range"),
-    };
-    let in_range = |number: Option<u64>, min: u64, max: u64, shape: &'static str| match number {
-        None => Some(shape),
-        Some(number) if (min..=max).contains(&number) => None,
-        Some(_) => Some("out of range"),
-    };
-    let wrong_type = || format!("this is {}", raw.type_name());
-    let problem = match (key.kind, raw) {
-        (Kind::Text | Kind::Secret | Kind::Path, Raw::Text(_))
-        | (Kind::Flag, Raw::Flag(_))
-        | (Kind::TextList, Raw::Text(_))
-        | (Kind::TextOrCount, Raw::Text(_) | Raw::Integer(_)) => None,
-        (Kind::SpanOrEmpty { .. } | Kind::MomentOrEmpty, Raw::Text(text)) if text.is_empty() => None,
-        (Kind::Count { min, max }, Raw::Integer(number)) => {
-            in_range(u64::try_from(*number).ok().or(Some(0)), min, max, "").map(str::to_owned)
-        }
-        (Kind::Size { min, max }, Raw::Integer(number)) => {
-            in_range(u64::try_from(*number).ok(), min, max, "not a size").map(str::to_owned)
-        }
-        (Kind::Size { min, max }, Raw::Text(text)) => {
-            in_range(parse_size(text), min, max, "not a size").map(str::to_owned)
-        }
-        (Kind::Span { min_ms, max_ms } | Kind::SpanOrEmpty { min_ms, max_ms }, Raw::Text(text)) => {
-            in_span(text, min_ms, max_ms).map(str::to_owned)
-        }
-        (Kind::Span { .. } | Kind::SpanOrEmpty { .. }, Raw::Integer(_)) => Some("the unit is missing".into()),
-        (Kind::Choice(words), Raw::Text(text)) => {
-            (!words.contains(&text.as_str())).then(|| "no such choice".to_owned())
-        }
-        (Kind::Moment | Kind::MomentOrEmpty, Raw::Integer(number)) => {
-            (*number < 0).then(|| "not a time".to_owned())
-        }
-        (Kind::Moment | Kind::MomentOrEmpty, Raw::Text(text)) => {
-            let known = parse_moment(text);
-            let is_bound = matches!(known, Some(super::Moment::Begin | super::Moment::End));
-            let wrong = known.is_none() || (is_bound && key.kind == Kind::MomentOrEmpty);
-            wrong.then(|| "not a time".to_owned())
-        }
-        (Kind::TextList, Raw::List(items)) => (!items.iter().all(|item| matches!(item, Raw::Text(_))))
-            .then(|| "not all of these are texts".to_owned()),
-        (Kind::TextMap, Raw::Table(entries)) => {
-            let fits = |(_, value): &(String, Raw)| matches!(value, Raw::Text(_) | Raw::Integer(_));
-            (!entries.iter().all(fits)).then(|| "not all of these are texts".to_owned())
-        }
-        (Kind::CountMap, Raw::Table(entries)) => {
-            let fits = |(_, value): &(String, Raw)| matches!(value, Raw::Integer(number) if *number >= 0);
-            (!entries.iter().all(fits)).then(|| "not all of these are whole numbers".to_owned())
-        }
-        (Kind::ListMap, Raw::Table(entries)) => {
-            let is_text = |item: &Raw| matches!(item, Raw::Text(_));
-            let fits = |(_, value): &(String, Raw)| match value {
-                Raw::List(items) => items.iter().all(is_text),
-                other => is_text(other),
-            };
-            (!entries.iter().all(fits)).then(|| "not all of these are lists of texts".to_owned())
-        }
-        _ => Some(wrong_type()),
-    }?;
-    let mut mistake = Mistake::new(MistakeKind::Value, slot.to_string(), problem).allowed(allowed(key.kind));
-    mistake.value = shown(key, raw);
-    if let (Kind::Choice(words), Raw::Text(text)) = (key.kind, raw) {
-        mistake.fix =
-            schema::nearest(text, words.iter().copied()).map(|near| format!("did you mean \"{near}\"?"));
-    }
-    Some(mistake.origin(&setting.origin))
-}
-
-/// A value as it may be shown: never a secret, passwords in addresses masked, cut.
-pub(crate) fn shown(key: &Key, raw: &Raw) -> Option<String> {
-    if key.kind == Kind::Secret {
-        return None;
-    }
-    let text = if is_address(key) { mask_all(raw).to_string() } else { raw.to_string() };
-    match text.char_indices().nth(80) {
-        Some((at, _)) => text.get(..at).map(|head| format!("{head}…")),
-        None => Some(text),
-    }
-}
-
-/// True for keys whose value may carry a user name, a password or a token in a URL.
-pub(crate) fn is_address(key: &Key) -> bool {
-    matches!(key.name, "endpoint" | "endpoints" | "proxy" | "ecs_metadata_url")
-}
-
-/// The value with the secret parts of addresses taken out.
-pub(crate) fn mask_all(raw: &Raw) -> Raw {
-    match raw {
-        Raw::Text(text) => Raw::Text(text.split(',').map(url::masked).collect::<Vec<_>>().join(",")),
-        Raw::List(items) => Raw::List(items.iter().map(mask_all).collect()),
-        other => other.clone(),
     }
 }
 

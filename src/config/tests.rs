@@ -84,7 +84,7 @@ fn default_toml_names_every_key_and_nothing_else() {
         let held = settings.at(None, key);
         assert!(held.is_some(), "{}.{} is not in default.toml", key.table, key.name);
         let slot = raw::Slot::new(None, key);
-        assert_eq!(raw::check(&slot, key, held.unwrap()), None);
+        assert_eq!(value::check(&slot, key, held.unwrap()), None);
     }
     assert_eq!(settings.iter().count(), schema::KEYS.len());
     assert!(
@@ -211,6 +211,7 @@ fn fall_back_keys_come_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one file full of mistakes, and all that is said about it")]
 fn all_mistakes_at_once_each_with_its_place() {
     let text = mistakes(
         r#"
@@ -384,7 +385,12 @@ fn a_copy_of_the_default_file_does_not_hide_a_preset() {
         for key in schema::KEYS.iter().filter(|key| key.table == "syslog") {
             let Some(value) = preset::value(preset, key.name) else { continue };
             let setting = raw::Setting { raw: raw::Raw::Text(value.into()), origin: Origin::Default };
-            assert_eq!(raw::check(&raw::Slot::new(None, key), key, &setting), None, "{preset} {}", key.name);
+            assert_eq!(
+                value::check(&raw::Slot::new(None, key), key, &setting),
+                None,
+                "{preset} {}",
+                key.name
+            );
         }
     }
 }

@@ -121,13 +121,8 @@ fn parse_cores(text: &str) -> Option<Cores> {
     }
     let mut cores = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (first.trim().parse().ok()?, last.trim().parse().ok()?),
-            None => {
-                let core: usize = part.parse().ok()?;
-                (core, core)
-            }
-        };
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
         if first > last || last >= CORES_MAX {
             return None;
         }

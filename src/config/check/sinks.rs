@@ -82,14 +82,14 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn syslog(&mut self, at: At<'_>) -> Option<SyslogConfig> {
+    pub(super) fn syslog(&mut self, at: At<'_>) -> SyslogConfig {
         let endpoints = self.addresses(at, "tls://host:6514", &url::parse_syslog);
         if endpoints.iter().any(|endpoint| endpoint.transport == SyslogTransport::Udp) {
             self.warnings.push("syslog over udp:// is best effort: nobody knows what arrives".into());
         }
         let tls = self.tls(at);
         let severity_map = self.severity_map(at);
-        Some(SyslogConfig {
+        SyslogConfig {
             endpoints,
             preset: self.text_or_none(at, "preset"),
             format: match self.choice(at, "format") {
@@ -133,7 +133,7 @@ impl Checker<'_> {
             connections: self.count(at, "connections"),
             timeout: self.span(at, "timeout"),
             tls,
-        })
+        }
     }
 
     pub(super) fn stdout(&self, at: At<'_>) -> StdoutConfig {
@@ -224,19 +224,14 @@ impl Checker<'_> {
         match text.as_str() {
             "object" => EventShape::Object,
             "string" => EventShape::String,
-            other => match other.strip_prefix("raw:").filter(|field| !field.is_empty()) {
-                Some(field) => EventShape::Raw(field.to_owned()),
-                None => {
-                    self.wrong(
-                        at,
-                        "event",
-                        "no such choice",
-                        Some("\"object\", \"string\", \"raw:FIELD\""),
-                        None,
-                    );
-                    EventShape::Object
+            other => {
+                if let Some(field) = other.strip_prefix("raw:").filter(|field| !field.is_empty()) {
+                    return EventShape::Raw(field.to_owned());
                 }
-            },
+                let allowed = "\"object\", \"string\", \"raw:FIELD\"";
+                self.wrong(at, "event", "no such choice", Some(allowed), None);
+                EventShape::Object
+            }
         }
     }
 
@@ -247,14 +242,14 @@ impl Checker<'_> {
             "kv" => SyslogMessage::Kv,
             "cef" => SyslogMessage::Cef,
             "leef" => SyslogMessage::Leef,
-            other => match other.strip_prefix("field:").filter(|field| !field.is_empty()) {
-                Some(field) => SyslogMessage::Field(field.to_owned()),
-                None => {
-                    let allowed = "\"json\", \"kv\", \"cef\", \"leef\", \"field:NAME\"";
-                    self.wrong(at, "message", "no such choice", Some(allowed), None);
-                    SyslogMessage::Json
+            other => {
+                if let Some(field) = other.strip_prefix("field:").filter(|field| !field.is_empty()) {
+                    return SyslogMessage::Field(field.to_owned());
                 }
-            },
+                let allowed = "\"json\", \"kv\", \"cef\", \"leef\", \"field:NAME\"";
+                self.wrong(at, "message", "no such choice", Some(allowed), None);
+                SyslogMessage::Json
+            }
         }
     }
 
@@ -275,14 +270,11 @@ impl Checker<'_> {
                 Raw::Text(text) => text.clone(),
                 other => other.to_string(),
             };
-            match number_of(&text, &SEVERITIES) {
-                Some(severity) => {
-                    map.insert(from, severity);
-                }
-                None => {
-                    let problem = format!("{from:?} leads to {text:?}, which is no severity");
-                    self.wrong(at, "severity_map", &problem, Some("0 to 7, or emerg to debug"), None);
-                }
+            if let Some(severity) = number_of(&text, &SEVERITIES) {
+                map.insert(from, severity);
+            } else {
+                let problem = format!("{from:?} leads to {text:?}, which is no severity");
+                self.wrong(at, "severity_map", &problem, Some("0 to 7, or emerg to debug"), None);
             }
         }
         map

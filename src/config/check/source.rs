@@ -147,9 +147,7 @@ impl Checker<'_> {
 
     fn group_timeout(&mut self, at: At<'_>, heartbeat: Duration) -> Duration {
         // The server counts whole seconds; rounding up keeps a slow heartbeat inside.
-        let whole = |span: Duration| {
-            Duration::from_millis(span.as_millis().div_ceil(1000).saturating_mul(1000) as u64)
-        };
+        let whole = |span: Duration| Duration::from_secs(span.as_secs() + u64::from(span.subsec_nanos() > 0));
         let Some(timeout) = units::parse_span(&self.text(at, "timeout")) else { return whole(heartbeat * 2) };
         if timeout <= heartbeat {
             let problem =
