@@ -1,6 +1,7 @@
 //! sls2siem
 
 pub mod admin;
+pub mod config;
 pub mod control;
 pub mod drive;
 pub mod metrics;
