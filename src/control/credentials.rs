@@ -7,48 +7,20 @@
 //! Bounds: a key file is at most [`FILE_BYTES_MAX`]. Driven by: [`super::pipeline`], at [`REREAD`] and after a refusal.
 //! Spec: setting `sls.credentials`.
 
-use std::fmt;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
+use crate::config::{CredentialsConfig, Keys};
 use crate::proto::sls::sign::Credentials;
 
-/// Keys as the settings hold them.
-#[derive(Clone)]
-pub struct Keys {
-    /// Not secret.
-    pub access_key_id: String,
-    /// Never shown.
-    pub access_key_secret: SecretString,
-    /// Of temporary keys.
-    pub security_token: Option<SecretString>,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
-    }
-}
-
-/// A source of keys.
-#[derive(Debug)]
-pub enum CredentialsSource {
-    /// Given once, by the settings or the environment.
-    Fixed(Keys),
-    /// Files that may change. Each key without a file stays as it was at start.
-    Files {
-        /// What they held at start.
-        keys: Keys,
-        /// File of the id.
-        access_key_id: Option<PathBuf>,
-        /// File of the secret.
-        access_key_secret: Option<PathBuf>,
-        /// File of the STS token.
-        security_token: Option<PathBuf>,
-    },
+/// A source of keys, as the settings name it.
+#[derive(Clone, Debug)]
+pub struct CredentialsSource {
+    config: CredentialsConfig,
+    keys: Keys,
 }
 
 /// Why keys cannot be read again.
@@ -57,53 +29,54 @@ pub enum CredentialsSource {
 pub enum CredentialsError {
     #[error("{path:?}, with {what}, cannot be read: {detail}")]
     File { what: &'static str, path: PathBuf, detail: String },
+    #[error(
+        "[sls] credentials = \"ecs-ram-role\" is not built into this version - use \"static\", \"environment\" or \"file\""
+    )]
+    NotBuilt,
 }
 
 impl CredentialsSource {
+    /// Takes the source that the settings name.
+    pub fn new(config: &CredentialsConfig) -> Result<Self, CredentialsError> {
+        let keys = config.keys().ok_or(CredentialsError::NotBuilt)?.clone();
+        Ok(Self { config: config.clone(), keys })
+    }
+
     /// The keys known at start.
     pub fn initial(&self) -> Credentials {
-        match self {
-            Self::Fixed(keys) | Self::Files { keys, .. } => keys.to_credentials(),
+        let Keys { access_key_id, access_key_secret, security_token } = &self.keys;
+        Credentials {
+            access_key_id: access_key_id.clone(),
+            access_key_secret: access_key_secret.expose_secret().to_owned(),
+            security_token: security_token.as_ref().map(|token| token.expose_secret().to_owned()),
         }
     }
 
     /// How often it should be read again; `None` where that can bring nothing.
     pub fn reread_after(&self) -> Option<Duration> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::Files { .. } => Some(REREAD),
-        }
+        matches!(self.config, CredentialsConfig::File { .. }).then_some(REREAD)
     }
 
     /// Reads the source again.
     pub fn read(&self) -> Result<Credentials, CredentialsError> {
-        match self {
-            Self::Fixed(keys) => Ok(keys.to_credentials()),
-            Self::Files { keys, access_key_id, access_key_secret, security_token } => {
-                let mut credentials = keys.to_credentials();
-                if let Some(path) = access_key_id {
-                    credentials.access_key_id = read("the AccessKey id", path)?;
-                }
-                if let Some(path) = access_key_secret {
-                    credentials.access_key_secret = read("the AccessKey secret", path)?;
-                }
-                if let Some(path) = security_token {
-                    let token = read("the security token", path)?;
-                    credentials.security_token = Some(token).filter(|token| !token.is_empty());
-                }
-                Ok(credentials)
+        let mut credentials = self.initial();
+        if let CredentialsConfig::File {
+            access_key_id_file,
+            access_key_secret_file,
+            security_token_file,
+            ..
+        } = &self.config
+        {
+            if let Some(path) = access_key_id_file {
+                credentials.access_key_id = read("the AccessKey id", path)?;
+            }
+            credentials.access_key_secret = read("the AccessKey secret", access_key_secret_file)?;
+            if let Some(path) = security_token_file {
+                let token = read("the security token", path)?;
+                credentials.security_token = Some(token).filter(|token| !token.is_empty());
             }
         }
-    }
-}
-
-impl Keys {
-    fn to_credentials(&self) -> Credentials {
-        Credentials {
-            access_key_id: self.access_key_id.clone(),
-            access_key_secret: self.access_key_secret.expose_secret().to_owned(),
-            security_token: self.security_token.as_ref().map(|token| token.expose_secret().to_owned()),
-        }
+        Ok(credentials)
     }
 }
 
@@ -133,6 +106,8 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 mod tests {
     use std::fs;
 
+    use secrecy::SecretString;
+
     use super::*;
 
     fn keys() -> Keys {
@@ -145,11 +120,17 @@ mod tests {
 
     #[test]
     fn fixed_keys_stay_and_are_never_shown() {
-        let source = CredentialsSource::Fixed(keys());
+        let source = CredentialsSource::new(&CredentialsConfig::Static(keys())).unwrap();
         assert_eq!(source.reread_after(), None);
         assert_eq!(source.read().unwrap(), source.initial());
         let shown = format!("{source:?} {:?}", source.initial());
         assert!(!shown.contains("secret-0"), "{shown}");
+    }
+
+    #[test]
+    fn a_source_that_is_not_built_yet_is_refused_by_name() {
+        let role = CredentialsConfig::EcsRamRole { role: None, metadata_url: String::new() };
+        assert!(CredentialsSource::new(&role).unwrap_err().to_string().contains("ecs-ram-role"));
     }
 
     #[test]
@@ -158,12 +139,14 @@ mod tests {
         let (secret, token) = (dir.path().join("secret"), dir.path().join("token"));
         fs::write(&secret, "secret-1\n").unwrap();
         fs::write(&token, "token-1").unwrap();
-        let source = CredentialsSource::Files {
+        let source = CredentialsSource::new(&CredentialsConfig::File {
             keys: keys(),
-            access_key_id: None,
-            access_key_secret: Some(secret.clone()),
-            security_token: Some(token.clone()),
-        };
+            access_key_id_file: None,
+            access_key_secret_file: secret.clone(),
+            security_token_file: Some(token.clone()),
+        })
+        .unwrap();
+        assert_eq!(source.reread_after(), Some(REREAD));
         assert_eq!(source.initial().access_key_secret, "secret-0");
         let read = source.read().unwrap();
         assert_eq!((read.access_key_id.as_str(), read.access_key_secret.as_str()), ("id-0", "secret-1"));

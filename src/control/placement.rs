@@ -82,7 +82,8 @@ impl Placement {
     pub fn release(&self, executor: usize) {
         if let Some(load) = self.loads.get(executor) {
             // A release without a place would be a bug of ours; it must not wrap the counter.
-            let _unchanged = load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+            let _unchanged =
+                load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
         }
     }
 
@@ -165,7 +166,10 @@ mod tests {
     fn a_pin_to_a_core_without_an_executor_is_refused_by_name() {
         let pin = Pin { pipeline: "a".into(), shard: ShardId(3), core: 7 };
         let error = Placement::new(vec![0, 1], &[pin]).unwrap_err().to_string();
-        assert!(error.contains("shard 3") && error.contains("core 7") && error.contains("runtime.pin"), "{error}");
+        assert!(
+            error.contains("shard 3") && error.contains("core 7") && error.contains("runtime.pin"),
+            "{error}"
+        );
         assert_eq!(Placement::new(Vec::new(), &[]).unwrap_err(), PlacementError::NoCores);
     }
 

@@ -40,11 +40,17 @@ pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListe
         for signal in signals.forever() {
             match judge(signal, &mut stopping) {
                 Ask::Stop => {
-                    tracing::info!(signal, "stopping: pulls end, what is in flight is delivered and committed");
+                    tracing::info!(
+                        signal,
+                        "stopping: pulls end, what is in flight is delivered and committed"
+                    );
                     stop();
                 }
                 Ask::ExitNow => {
-                    tracing::warn!(signal, "second signal: ending at once - nothing is lost, what was in flight is sent again");
+                    tracing::warn!(
+                        signal,
+                        "second signal: ending at once - nothing is lost, what was in flight is sent again"
+                    );
                     std::process::exit(EXIT_FAILED);
                 }
                 Ask::Nothing => {

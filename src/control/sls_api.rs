@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret as _;
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
+use crate::config::{Endpoint, ProxyUrl};
 use crate::drive::clock;
+use crate::proto::event::{Closed, ClosedKind};
 use crate::proto::sls::api::answer::{self, ANSWER_BYTES_MAX, AnswerError};
-use crate::proto::sls::api::{self, ApiRequest, Caller, Endpoint};
+use crate::proto::sls::api::{self, ApiRequest, Caller};
 use crate::proto::sls::error::SlsError;
 use crate::proto::sls::lease::call::{Call, CallError, Reply};
 use crate::proto::sls::sign::{Credentials, Version};
@@ -29,14 +31,8 @@ use crate::proto::sls::sign::{Credentials, Version};
 /// Where and as whom to call.
 #[derive(Clone, Debug)]
 pub struct ApiSpec {
-    /// True for https.
-    pub tls: bool,
-    /// Name or address of the endpoint, without the project.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// True for an address or localhost: connected to as it is, without the project in front.
-    pub direct: bool,
+    /// Where SLS is.
+    pub endpoint: Endpoint,
     /// The project.
     pub project: String,
     /// The logstore.
@@ -50,27 +46,18 @@ pub struct ApiSpec {
     /// PEM file with trust roots beside those of the system.
     pub ca_file: Option<PathBuf>,
     /// HTTP proxy in between.
-    pub proxy: Option<ProxyAddress>,
+    pub proxy: Option<ProxyUrl>,
     /// For a whole call; at most [`CALL_TIMEOUT_MAX`].
     pub call_timeout: Duration,
-}
-
-/// An HTTP proxy.
-#[derive(Clone, Debug)]
-pub struct ProxyAddress {
-    /// Name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// `user:password`.
-    pub user_info: Option<SecretString>,
 }
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say it")]
 pub enum ApiError {
-    #[error("[sls] ca_file {path:?} cannot be used: {detail} - give a PEM file with at least one certificate")]
+    #[error(
+        "[sls] ca_file {path:?} cannot be used: {detail} - give a PEM file with at least one certificate"
+    )]
     CaFile { path: PathBuf, detail: String },
     #[error(
         "the system has no trust roots ({detail}) - install ca-certificates, set SSL_CERT_FILE, or give [sls] ca_file"
@@ -95,7 +82,11 @@ pub struct SlsApi {
 impl SlsApi {
     /// Reads the trust roots; connects to nothing yet.
     pub fn new(spec: &ApiSpec) -> Result<Self, ApiError> {
-        let endpoint = Endpoint { project: &spec.project, host: &spec.host, port: spec.port, tls: spec.tls };
+        let Endpoint { https, port, is_ip_or_localhost, .. } = spec.endpoint;
+        let name = spec.endpoint.host.as_str();
+        let host =
+            if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() };
+        let endpoint = api::Endpoint { project: &spec.project, host: &host, port, tls: https };
         let caller = Caller::new(&endpoint, &spec.group, &spec.consumer, spec.version.clone());
         let call_timeout = spec.call_timeout.min(CALL_TIMEOUT_MAX);
         let mut config = Agent::config_builder()
@@ -107,21 +98,16 @@ impl SlsApi {
             .max_idle_age(IDLE_MAX)
             .accept("*/*")
             // The settings decide, as they do for the data plane, and not a variable of the environment.
-            .proxy(spec.proxy.as_ref().map(ProxyAddress::build).transpose()?);
-        if spec.tls {
+            .proxy(spec.proxy.as_ref().map(proxy).transpose()?);
+        if https {
             config = config.tls_config(tls(spec.ca_file.as_deref())?);
         }
-        let scheme = if spec.tls { "https" } else { "http" };
-        let host = if spec.host.contains(':') && !spec.host.starts_with('[') {
-            format!("[{}]", spec.host)
-        } else {
-            spec.host.clone()
-        };
-        let host = if spec.direct { host } else { format!("{}.{host}", spec.project) };
+        let scheme = if https { "https" } else { "http" };
+        let host = if is_ip_or_localhost { host } else { format!("{}.{host}", spec.project) };
         Ok(Self {
             agent: config.build().new_agent(),
             caller: Arc::new(caller),
-            base: format!("{scheme}://{host}:{}", spec.port).into(),
+            base: format!("{scheme}://{host}:{port}").into(),
             logstore: spec.logstore.as_str().into(),
             group: spec.group.as_str().into(),
             consumer: spec.consumer.as_str().into(),
@@ -131,14 +117,18 @@ impl SlsApi {
     /// Makes one call and waits for its answer.
     pub fn call(&self, call: &Call, credentials: &Credentials) -> Result<Reply, CallError> {
         let body = self.send(&self.request(call), credentials)?;
-        let garbage = |error: AnswerError| CallError::Transport { detail: error.to_string(), maybe_done: true };
+        let garbage = |error: AnswerError| CallError::not_understood(error.to_string());
         match call {
             Call::ListGroups => answer::groups(&body).map(Reply::Groups),
-            Call::CreateGroup { .. } | Call::UpdateGroup { .. } | Call::UpdateCheckpoint { .. } => Ok(Reply::Done),
+            Call::CreateGroup { .. } | Call::UpdateGroup { .. } | Call::UpdateCheckpoint { .. } => {
+                Ok(Reply::Done)
+            }
             Call::Heartbeat { .. } => answer::heartbeat(&body).map(Reply::Shards),
             Call::GetCheckpoint { shard } => answer::checkpoints(&body).map(|all| {
                 let ours = all.into_iter().find(|checkpoint| checkpoint.shard == *shard);
-                Reply::Checkpoint(ours.map(|checkpoint| checkpoint.cursor).filter(|cursor| !cursor.is_empty()))
+                Reply::Checkpoint(
+                    ours.map(|checkpoint| checkpoint.cursor).filter(|cursor| !cursor.is_empty()),
+                )
             }),
             Call::GetCursor { .. } => answer::cursor(&body).map(Reply::Cursor),
             Call::GetCursorTime { .. } => answer::cursor_time(&body).map(Reply::CursorTime),
@@ -174,7 +164,8 @@ impl SlsApi {
         }
         .map_err(|error| broken(&error))?;
         let limit = u64::try_from(ANSWER_BYTES_MAX).unwrap_or(u64::MAX);
-        let body = answer.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| broken(&error))?;
+        let body =
+            answer.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| broken(&error))?;
         if answer.status() == http::StatusCode::OK {
             return Ok(body);
         }
@@ -200,15 +191,13 @@ impl SlsApi {
     }
 }
 
-impl ProxyAddress {
-    fn build(&self) -> Result<Proxy, ApiError> {
-        let mut builder = Proxy::builder(ProxyProtocol::Http).host(&self.host).port(self.port);
-        if let Some(user_info) = &self.user_info {
-            let (user, password) = user_info.expose_secret().split_once(':').unwrap_or((user_info.expose_secret(), ""));
-            builder = builder.username(user).password(password);
-        }
-        builder.build().map_err(|error| ApiError::Proxy { detail: error.to_string() })
+fn proxy(url: &ProxyUrl) -> Result<Proxy, ApiError> {
+    let mut builder = Proxy::builder(ProxyProtocol::Http).host(&url.host).port(url.port);
+    if let Some(user_info) = url.user_info.as_ref().map(|user_info| user_info.expose_secret()) {
+        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+        builder = builder.username(user).password(password);
     }
+    builder.build().map_err(|error| ApiError::Proxy { detail: error.to_string() })
 }
 
 /// The roots of the system and of the settings.
@@ -252,14 +241,30 @@ fn is_stale(error: &ureq::Error) -> bool {
 }
 
 fn broken(error: &ureq::Error) -> CallError {
-    let before_sending = match error {
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::Tls(_) => true,
-        ureq::Error::Rustls(_) | ureq::Error::ConnectProxyFailed(_) | ureq::Error::BadUri(_) => true,
-        ureq::Error::Timeout(timeout) => matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
-        ureq::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        _ => false,
+    use ureq::Timeout;
+    let kind = match error {
+        ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => ClosedKind::Resolve,
+        ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) | ureq::Error::BadUri(_) => {
+            ClosedKind::Connect
+        }
+        ureq::Error::Timeout(Timeout::Connect) => ClosedKind::Connect,
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => ClosedKind::Tls,
+        ureq::Error::Timeout(_) => ClosedKind::Timeout,
+        ureq::Error::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable => ClosedKind::Connect,
+            // The TLS library hands its own errors through as these.
+            io::ErrorKind::InvalidData => ClosedKind::Tls,
+            io::ErrorKind::UnexpectedEof => ClosedKind::Eof,
+            io::ErrorKind::TimedOut => ClosedKind::Timeout,
+            _ => ClosedKind::Reset,
+        },
+        _ => ClosedKind::Reset,
     };
-    CallError::Transport { detail: error.to_string(), maybe_done: !before_sending }
+    let maybe_done = !matches!(kind, ClosedKind::Resolve | ClosedKind::Connect | ClosedKind::Tls);
+    CallError::Transport { why: Closed { kind, detail: error.to_string() }, maybe_done }
 }
 
 /// For DNS, TCP and TLS.
@@ -268,3 +273,6 @@ pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Servers and balancers close idle connections; ours are given up before that.
 const IDLE_MAX: Duration = Duration::from_secs(12);
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Open {
     id: CallId,
-    name: &'static str,
+    call: Call,
     sent_at: Instant,
     /// Of a heartbeat: how many had been sent with it.
     number: u64,
@@ -140,7 +140,7 @@ impl Lease {
             stop.farewell = Farewell::Sent;
         }
         let id = self.next_id();
-        self.beat.open = Some(Open { id, name: call.name(), sent_at: now, number: self.beat.number });
+        self.beat.open = Some(Open { id, call: call.clone(), sent_at: now, number: self.beat.number });
         Some((id, call))
     }
 
@@ -181,7 +181,7 @@ impl Lease {
             (Phase::Beat, Ok(Reply::Shards(shards))) => self.beat_answer(now, open, shards),
             (_, Ok(_)) => {}
             (Phase::Beat, Err(cause)) => self.beat_failed(now, open, cause),
-            (phase, Err(cause)) => self.group_refused(now, phase, open.name, cause),
+            (phase, Err(cause)) => self.group_refused(now, phase, open.call.clone(), cause),
         }
     }
 
@@ -192,10 +192,7 @@ impl Lease {
                 Ok(reply)
             }
             (Phase::Beat, Reply::Shards(shards)) if shards.len() <= SHARDS_MAX => Ok(reply),
-            _ => Err(CallError::Transport {
-                detail: "the answer does not fit the call".into(),
-                maybe_done: true,
-            }),
+            _ => Err(CallError::not_understood("the answer does not fit the call".into())),
         }
     }
 
@@ -207,7 +204,7 @@ impl Lease {
         self.beat.enter(next, now);
     }
 
-    fn group_refused(&mut self, now: Instant, phase: Phase, call: &'static str, cause: CallError) {
+    fn group_refused(&mut self, now: Instant, phase: Phase, call: Call, cause: CallError) {
         match (phase, Verdict::of(&cause)) {
             (Phase::List, Verdict::Denied) => self.beat.enter(Phase::Create { listed: false }, now),
             (Phase::Create { .. }, Verdict::GroupExists) => {
@@ -231,13 +228,13 @@ impl Lease {
     }
 
     /// Before the first lease: tell it once, wait, try again, for ever or not at all.
-    fn hold(&mut self, now: Instant, verdict: Verdict, call: &'static str, cause: CallError) {
+    fn hold(&mut self, now: Instant, verdict: Verdict, call: Call, cause: CallError) {
         let attempts = self.beat.trouble.map_or(0, |(_, attempts)| attempts) + 1;
         if self.params.fail_fast
             && !self.beat.joined_once
             && (verdict.needs_operator() || attempts >= FAIL_FAST_ATTEMPTS)
         {
-            self.outcome = Some(Outcome::Failed(cause));
+            self.outcome = Some(Outcome::Failed { call, cause });
             return;
         }
         let retry_in = self.beat.slow.next_wait();
@@ -257,7 +254,7 @@ impl Lease {
                 self.beat.lease_until = None;
                 self.lose_all(Lost::ConsumerGone);
             }
-            _ if !self.beat.joined_once => return self.hold(now, verdict, open.name, cause),
+            _ if !self.beat.joined_once => return self.hold(now, verdict, open.call.clone(), cause),
             _ => {}
         }
         // With a lease in hand every second counts; without one, and with a cause that does not pass, none does.

@@ -6,6 +6,7 @@
 //! Driven by: [`super::Lease::poll_call`]; answers go to [`super::Lease::handle_reply`].
 //! Spec: SLS consumer group calls: List, Create, Update, HeartBeat, GetCheckPoint, GetCursor, `GetCursorTime`, UpdateCheckPoint.
 
+use crate::proto::event::Closed;
 use crate::proto::ids::{Cursor, ShardId};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::sls::api::answer::Group;
@@ -126,13 +127,21 @@ pub enum Reply {
 /// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// SLS (or a gateway before it) answered with something else than 200.
+    /// SLS (or a gateway before it) answered with something else than 200, or with a 200 that nobody understands.
     Sls(SlsError),
-    /// No answer, or a 200 that cannot be understood.
+    /// No answer.
     Transport {
-        /// The cause as received.
-        detail: String,
+        /// How the connection ended.
+        why: Closed,
         /// True where the request may have been carried out all the same.
         maybe_done: bool,
     },
+}
+
+impl CallError {
+    /// A 200 that is not an answer to the call.
+    pub fn not_understood(message: String) -> Self {
+        let (code, request_id) = (String::new(), String::new());
+        Self::Sls(SlsError { status: 200, code, message, request_id, server_time: None })
+    }
 }

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::call::CallError;
+use super::call::{Call, CallError};
 use crate::proto::ids::{Cursor, ShardId};
 
 /// Something that an operator may want to know.
@@ -26,8 +26,8 @@ pub enum LeaseEvent {
     GroupDeleted,
     /// The group can be neither found nor made nor joined: held, tried again.
     Held {
-        /// Name of the refused call.
-        call: &'static str,
+        /// The refused call.
+        call: Call,
         /// As received.
         cause: CallError,
         /// When it is tried again.
@@ -94,8 +94,8 @@ pub enum LeaseEvent {
     ShardHeld {
         /// The shard.
         shard: ShardId,
-        /// Name of the failed call.
-        call: &'static str,
+        /// The failed call.
+        call: Call,
         /// As received.
         cause: CallError,
         /// When it is tried again.
@@ -183,5 +183,10 @@ pub enum Outcome {
         shards: Vec<ShardId>,
     },
     /// With `fail_fast`: the start failed.
-    Failed(CallError),
+    Failed {
+        /// The call that was refused.
+        call: Call,
+        /// As received.
+        cause: CallError,
+    },
 }

@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(Verdict::of(&sls("", "<html>502</html>")), Verdict::Passing);
         let quota = sls("ShardReadQuotaExceed", "shard read qps exceed quota limits");
         assert_eq!(Verdict::of(&quota), Verdict::Passing);
-        let transport = CallError::Transport { detail: "timeout".into(), maybe_done: true };
+        let transport = CallError::not_understood("{}".into());
         assert_eq!(Verdict::of(&transport), Verdict::Passing);
         assert_eq!(Verdict::of(&sls("AccessDenied", "")), Verdict::Denied);
     }

@@ -86,13 +86,10 @@ impl Lease {
                 self.committed(now, shard, cursor);
             }
             (call, Ok(_)) => {
-                let cause = CallError::Transport {
-                    detail: "the answer does not fit the call".into(),
-                    maybe_done: true,
-                };
-                self.fail(now, shard, call.name(), cause);
+                let cause = CallError::not_understood("the answer does not fit the call".into());
+                self.fail(now, shard, call, cause);
             }
-            (call, Err(cause)) => self.refused(now, shard, &call, cause),
+            (call, Err(cause)) => self.refused(now, shard, call, cause),
         }
     }
 
@@ -155,7 +152,7 @@ impl Lease {
         self.settle(now, shard);
     }
 
-    fn refused(&mut self, now: Instant, shard: ShardId, call: &Call, cause: CallError) {
+    fn refused(&mut self, now: Instant, shard: ShardId, call: Call, cause: CallError) {
         let is_commit = matches!(call, Call::UpdateCheckpoint { .. });
         match Verdict::of(&cause) {
             Verdict::GroupMissing => self.group_deleted(now),
@@ -166,12 +163,12 @@ impl Lease {
                 self.lose(shard, if gone { Lost::ConsumerGone } else { Lost::NotHolder });
             }
             Verdict::ShardGone if is_commit => self.lose(shard, Lost::ShardGone),
-            _ => self.fail(now, shard, call.name(), cause),
+            _ => self.fail(now, shard, call, cause),
         }
     }
 
     /// Tell it once, wait, try again.
-    fn fail(&mut self, now: Instant, shard: ShardId, call: &'static str, cause: CallError) {
+    fn fail(&mut self, now: Instant, shard: ShardId, call: Call, cause: CallError) {
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         let verdict = Verdict::of(&cause);
         let attempts = holding.trouble.map_or(0, |(_, attempts)| attempts) + 1;

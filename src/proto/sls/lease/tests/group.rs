@@ -107,7 +107,7 @@ fn fail_fast_gives_up_on_a_refusal_at_once_and_on_the_rest_after_three_attempts(
         rig.fate =
             Box::new(move |_| if refuse { Fate::Refuse("SignatureNotMatch") } else { Fate::Unreachable });
         rig.pass(secs(60));
-        assert!(matches!(rig.lease.outcome(), Some(Outcome::Failed(_))));
+        assert!(matches!(rig.lease.outcome(), Some(Outcome::Failed { .. })));
         assert_eq!(rig.calls.len(), calls);
         assert_eq!(rig.lease.poll_timeout(), None);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use crate::proto::event::{Command, Report};
+use crate::proto::event::{Closed, ClosedKind, Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::sls::api::answer::Group;
@@ -76,8 +76,12 @@ pub(super) fn refusal(code: &str) -> CallError {
     })
 }
 
+fn broken(kind: ClosedKind, maybe_done: bool) -> CallError {
+    CallError::Transport { why: Closed { kind, detail: "as the kernel said it".into() }, maybe_done }
+}
+
 pub(super) fn lost() -> CallError {
-    CallError::Transport { detail: "timed out".into(), maybe_done: true }
+    broken(ClosedKind::Timeout, true)
 }
 
 fn from_text(from: CursorFrom) -> String {
@@ -127,9 +131,7 @@ impl Rig {
                 Fate::Refuse(code) => Err(refusal(code)),
                 Fate::Answer(reply) => Ok(reply),
                 Fate::LoseReply => self.serve(&call).and_then(|_| Err(lost())),
-                Fate::Unreachable => {
-                    Err(CallError::Transport { detail: "refused".into(), maybe_done: false })
-                }
+                Fate::Unreachable => Err(broken(ClosedKind::Connect, false)),
             };
             self.lease.handle_reply(self.now, id, result);
         }
