@@ -6,6 +6,7 @@
 //! Driven by: `drive` (data plane), `control` (leases), `tests/sim` (virtual world).
 
 pub mod backoff;
+pub mod context;
 pub mod counters;
 pub mod event;
 pub mod flow;
@@ -14,6 +15,8 @@ pub mod frame;
 pub mod http1;
 pub mod ids;
 pub mod ledger;
+pub mod pipeline;
 pub mod rng;
+pub mod sink;
 pub mod sls;
 pub mod time;

@@ -27,12 +27,9 @@ impl Flow {
         Rc::new(Self { bodies: Budget::new(bytes / 2), frames: Budget::new(bytes - bytes / 2) })
     }
 
-    /// True once after somebody was refused and something was given back since: shards of all pipelines
-    /// on this executor should try again.
-    pub fn take_freed(&self) -> bool {
-        let bodies = self.bodies.take_freed();
-        let frames = self.frames.take_freed();
-        bodies || frames
+    /// Grows with every release: a change means that shards that were refused should try again.
+    pub fn releases(&self) -> u64 {
+        self.bodies.releases.get().wrapping_add(self.frames.releases.get())
     }
 }
 
@@ -41,13 +38,12 @@ impl Flow {
 pub struct Budget {
     limit: u64,
     used: Cell<u64>,
-    refused: Cell<bool>,
-    freed: Cell<bool>,
+    releases: Cell<u64>,
 }
 
 impl Budget {
     fn new(limit: u64) -> Rc<Self> {
-        Rc::new(Self { limit, used: Cell::new(0), refused: Cell::new(false), freed: Cell::new(false) })
+        Rc::new(Self { limit, used: Cell::new(0), releases: Cell::new(0) })
     }
 
     /// Bytes out now.
@@ -64,7 +60,6 @@ impl Budget {
     pub fn try_take(self: &Rc<Self>, bytes: u64) -> Option<Credit> {
         let used = self.used.get();
         if used != 0 && used.saturating_add(bytes) > self.limit {
-            self.refused.set(true);
             return None;
         }
         self.used.set(used.saturating_add(bytes));
@@ -77,13 +72,8 @@ impl Budget {
         Credit { budget: Rc::clone(self), bytes }
     }
 
-    fn take_freed(&self) -> bool {
-        let wake = self.refused.get() && self.freed.get();
-        if wake {
-            self.refused.set(false);
-        }
-        self.freed.set(false);
-        wake
+    fn released(&self) {
+        self.releases.set(self.releases.get().wrapping_add(1));
     }
 }
 
@@ -105,7 +95,7 @@ impl Credit {
         let used = self.budget.used.get();
         self.budget.used.set((used - self.bytes).saturating_add(bytes));
         if bytes < self.bytes {
-            self.budget.freed.set(true);
+            self.budget.released();
         }
         self.bytes = bytes;
     }
@@ -114,7 +104,6 @@ impl Credit {
     pub fn try_grow(&mut self, bytes: u64) -> bool {
         let others = self.budget.used.get() - self.bytes;
         if bytes > self.bytes && others != 0 && others.saturating_add(bytes) > self.budget.limit {
-            self.budget.refused.set(true);
             return false;
         }
         self.resize(bytes.max(self.bytes));
@@ -125,7 +114,7 @@ impl Credit {
 impl Drop for Credit {
     fn drop(&mut self) {
         self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.freed.set(true);
+        self.budget.released();
     }
 }
 
@@ -135,14 +124,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_refused_taker_is_woken_once_after_a_release() {
+    fn a_release_is_seen_by_everybody_who_looks() {
         let flow = Flow::new(200);
         let first = flow.frames.try_take(80).unwrap();
+        let seen = flow.releases();
         assert!(flow.frames.try_take(80).is_none());
-        assert!(!flow.take_freed());
+        assert_eq!(flow.releases(), seen);
         drop(first);
-        assert!(flow.take_freed());
-        assert!(!flow.take_freed());
+        assert_ne!(flow.releases(), seen);
     }
 
     #[test]

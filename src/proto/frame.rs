@@ -200,8 +200,14 @@ mod tests {
         assert_eq!(frame.cut_front(1).as_slice(), [segment(0, 7, 8)]);
         let mut part = pool.take_for_part(Instant(1));
         frame.move_first(&mut part);
-        assert_eq!((part.bytes.as_slice(), part.segments.as_slice()), (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice()));
-        assert_eq!((frame.bytes.as_slice(), frame.segments.as_slice()), (b"ccc\ndddd\n".as_slice(), [segment(1, 0, 2)].as_slice()));
+        assert_eq!(
+            (part.bytes.as_slice(), part.segments.as_slice()),
+            (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice())
+        );
+        assert_eq!(
+            (frame.bytes.as_slice(), frame.segments.as_slice()),
+            (b"ccc\ndddd\n".as_slice(), [segment(1, 0, 2)].as_slice())
+        );
         assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
         assert!(frame.bytes.is_empty() && frame.segments.is_empty());
     }

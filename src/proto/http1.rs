@@ -62,7 +62,7 @@ pub enum Progress {
 }
 
 /// Parses one response at a time from bytes that come in any pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResponseParser {
     limits: Limits,
     state: State,
@@ -76,7 +76,7 @@ pub struct ResponseParser {
     blank: u8,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Head,
     Body(Framing),

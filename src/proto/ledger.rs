@@ -41,6 +41,11 @@ impl Ranges {
         self.0.iter().map(|&(start, end)| end - start).sum()
     }
 
+    /// The first range.
+    pub fn first(&self) -> Option<(u32, u32)> {
+        self.0.first().copied()
+    }
+
     /// The ranges, ascending, neither touching nor overlapping.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.0.iter().copied()

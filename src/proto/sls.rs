@@ -4,5 +4,7 @@ pub mod api;
 pub mod body;
 pub mod error;
 pub mod lease;
+pub mod shard;
 pub mod sign;
+pub mod source;
 pub mod wire;

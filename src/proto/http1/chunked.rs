@@ -8,14 +8,14 @@
 use super::{HttpError, Limits};
 
 /// Where in a chunked body the reader is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chunked {
     state: State,
     received: u64,
     overhead_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// In the digits of a size line.
     Size { value: u64, digits: u8 },

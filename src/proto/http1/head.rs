@@ -33,7 +33,7 @@ pub(super) struct Span {
 }
 
 /// How a body ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Framing {
     Empty,
     Length { left: u64 },

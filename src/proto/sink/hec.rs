@@ -85,7 +85,10 @@ pub struct Params {
 
 impl core::fmt::Debug for Params {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("hec::Params").field("endpoints", &self.endpoints).field("ack", &self.ack).finish_non_exhaustive()
+        f.debug_struct("hec::Params")
+            .field("endpoints", &self.endpoints)
+            .field("ack", &self.ack)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +135,10 @@ pub struct Hec {
 
 impl core::fmt::Debug for Hec {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Hec").field("conns", &self.conns).field("waiting", &self.waiting.len()).finish_non_exhaustive()
+        f.debug_struct("Hec")
+            .field("conns", &self.conns)
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,7 +184,9 @@ impl Hec {
 
     /// Frames in memory, acknowledgements not counted.
     pub fn frames(&self) -> usize {
-        self.waiting.len() + self.refused.len() + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
+        self.waiting.len()
+            + self.refused.len()
+            + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
     }
 
     /// Shards that wait for an operator because of a refused record.
@@ -310,7 +318,9 @@ impl Hec {
             }
             self.end_conn(now, at, &why, cx);
         }
-        while let Some(at) = self.conns.iter().position(|conn| idle_deadline(conn).is_some_and(|due| due <= now)) {
+        while let Some(at) =
+            self.conns.iter().position(|conn| idle_deadline(conn).is_some_and(|due| due <= now))
+        {
             self.close_idle(at, cx);
         }
         if let Some(route) = self.polls.handle_timeout(now, cx) {
@@ -331,9 +341,10 @@ impl Hec {
 
     /// The next moment that `handle_timeout` is needed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let conns = self.conns.iter().filter_map(|conn| {
-            request_deadline(conn, self.params.timeout).or_else(|| idle_deadline(conn))
-        });
+        let conns = self
+            .conns
+            .iter()
+            .filter_map(|conn| request_deadline(conn, self.params.timeout).or_else(|| idle_deadline(conn)));
         let refused = self.refused.iter().map(|refused| refused.due);
         let paused = if self.waiting.is_empty() { None } else { self.routes.next_resume() };
         let polls = self.routes.ids().filter(|route| !self.polls.is_busy(*route));
@@ -380,7 +391,13 @@ impl Hec {
             ("Content-Type", "application/json"),
         ];
         // Settings were checked: no header can hold a line break.
-        let _ = write_request_head(&mut out, "POST", &target.ack, fields.into_iter(), Some(poll.body.len() as u64));
+        let _ = write_request_head(
+            &mut out,
+            "POST",
+            &target.ack,
+            fields.into_iter(),
+            Some(poll.body.len() as u64),
+        );
         out.extend_from_slice(&poll.body);
         self.polls.send(now, route, poll.channel, out, cx);
     }
@@ -438,8 +455,11 @@ impl Hec {
                 _ => Place::Behind,
             };
         }
-        let load = |conn: &Conn| (self.routes.latency_ns(conn.route).saturating_mul(conn.requests.len() as u64 + 1), conn.id);
-        let best = self.conns.iter().enumerate().filter(|(_, conn)| usable(conn)).min_by_key(|(_, conn)| load(conn));
+        let load = |conn: &Conn| {
+            (self.routes.latency_ns(conn.route).saturating_mul(conn.requests.len() as u64 + 1), conn.id)
+        };
+        let best =
+            self.conns.iter().enumerate().filter(|(_, conn)| usable(conn)).min_by_key(|(_, conn)| load(conn));
         best.map_or(Place::Nowhere, |(at, _)| Place::Conn(at))
     }
 
@@ -447,7 +467,10 @@ impl Hec {
         let connecting = self.conns.iter().filter(|conn| conn.state == State::Connecting).count();
         for _ in connecting..starved {
             let count = |route: RouteId| self.conns.iter().filter(|conn| conn.route == route).count();
-            let usable = self.routes.ids().filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
+            let usable = self
+                .routes
+                .ids()
+                .filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
             let Some((open, route)) = usable.map(|route| (count(route), route)).min() else { return };
             if open >= self.params.connections {
                 return;
@@ -489,9 +512,11 @@ impl Hec {
     /// A whole answer stands in the connection's parser and body.
     fn handle_answer(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        let Some((status, location, keep_alive)) = conn.parser.head().map(|head| {
-            (head.status(), head.header("location").map(ToOwned::to_owned), head.keep_alive())
-        }) else {
+        let Some((status, location, keep_alive)) = conn
+            .parser
+            .head()
+            .map(|head| (head.status(), head.header("location").map(ToOwned::to_owned), head.keep_alive()))
+        else {
             return;
         };
         let Some((request, whole)) = conn.answered(now) else {
@@ -526,7 +551,8 @@ impl Hec {
                 let answer = HecAnswer {
                     status: 200,
                     code: Some(0),
-                    text: "the answer carries no ackId: indexer acknowledgement is off for this token".to_owned(),
+                    text: "the answer carries no ackId: indexer acknowledgement is off for this token"
+                        .to_owned(),
                     invalid_event: None,
                     location: None,
                 };

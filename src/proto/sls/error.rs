@@ -112,7 +112,7 @@ impl SlsError {
             Ok(Value::Object(object)) => from_json(&object),
             _ => (String::new(), page_text(body), String::new()),
         };
-        let request_id = header("x-log-requestid").map(str::to_owned).unwrap_or(body_request_id);
+        let request_id = header("x-log-requestid").map_or(body_request_id, str::to_owned);
         Self {
             status,
             code: clean(&code, NAME_CHARS_MAX),
@@ -131,10 +131,9 @@ impl SlsError {
     pub fn kind(&self) -> SlsErrorKind {
         // Both spellings live in the vendor's SDKs.
         let code = self.code.to_ascii_lowercase().replace("exsit", "exist");
-        by_code(&code, &self.message.to_ascii_lowercase()).unwrap_or(match self.status {
-            401 => {
-                SlsErrorKind::Unauthorized { denied: self.message.to_ascii_lowercase().contains("denied") }
-            }
+        let message = self.message.to_ascii_lowercase();
+        by_code(&code, &message).unwrap_or_else(|| match self.status {
+            401 => SlsErrorKind::Unauthorized { denied: message.contains("denied") },
             408 | 429 | 500..=599 => SlsErrorKind::Server,
             _ => SlsErrorKind::Other,
         })

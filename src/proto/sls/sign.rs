@@ -134,7 +134,7 @@ impl Signer {
         self.add("x-log-signaturemethod", |text| text.push_str("hmac-sha1"));
         if !request.body.is_empty() {
             self.add("Content-MD5", |text| {
-                push_hex(text, &md5::Md5::digest(request.body), b"0123456789ABCDEF")
+                push_hex(text, &md5::Md5::digest(request.body), b"0123456789ABCDEF");
             });
         }
         self.add_token(credentials);

@@ -170,7 +170,13 @@ impl Acks {
     }
 
     /// The answer to a poll. Returns false when it is not a readable answer, which confirms nothing.
-    pub fn handle_answer(&mut self, key: ChannelKey, body: &mut [u8], now: Instant, cx: &mut Context) -> bool {
+    pub fn handle_answer(
+        &mut self,
+        key: ChannelKey,
+        body: &mut [u8],
+        now: Instant,
+        cx: &mut Context,
+    ) -> bool {
         #[derive(Deserialize)]
         struct Answer {
             acks: BTreeMap<String, bool>,

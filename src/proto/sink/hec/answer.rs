@@ -131,12 +131,21 @@ mod tests {
             read(200, r#"{"text":"Success","code":0,"ackId":7}"#),
             Judgement::Taken { ack_id: Some(AckId(7)), slow_down: false }
         );
-        assert_eq!(read(200, r#"{"text":"Success","code":0}"#), Judgement::Taken { ack_id: None, slow_down: false });
+        assert_eq!(
+            read(200, r#"{"text":"Success","code":0}"#),
+            Judgement::Taken { ack_id: None, slow_down: false }
+        );
         assert_eq!(
             read(200, r#"{"text":"queue is approaching its capacity","code":24}"#),
             Judgement::Taken { ack_id: None, slow_down: true }
         );
-        for body in ["", "<html>welcome</html>", r#"{"text":"Success"}"#, r#"{"code":17,"text":"HEC is healthy"}"#, "[]"] {
+        for body in [
+            "",
+            "<html>welcome</html>",
+            r#"{"text":"Success"}"#,
+            r#"{"code":17,"text":"HEC is healthy"}"#,
+            "[]",
+        ] {
             assert!(matches!(read(200, body), Judgement::Again { ambiguous: true, .. }), "{body}");
         }
     }
@@ -144,23 +153,35 @@ mod tests {
     #[test]
     fn a_prefix_counts_and_code_7_is_one_too_high() {
         let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":3,"ackId":1}"#;
-        assert!(matches!(
-            read(400, body),
-            Judgement::Partial { accepted: 3, ack_id: Some(AckId(1)), .. }
-        ));
+        assert!(matches!(read(400, body), Judgement::Partial { accepted: 3, ack_id: Some(AckId(1)), .. }));
         let body = r#"{"text":"Incorrect index","code":7,"invalid-event-number":3}"#;
         assert!(matches!(read(400, body), Judgement::Partial { accepted: 2, ack_id: None, .. }));
         let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":10}"#;
-        assert!(matches!(read(400, body), Judgement::Again { hold: true, .. }), "a number past the frame is no number");
+        assert!(
+            matches!(read(400, body), Judgement::Again { hold: true, .. }),
+            "a number past the frame is no number"
+        );
     }
 
     #[test]
     fn refusals_are_sorted_by_what_helps() {
-        assert!(matches!(read(503, r#"{"text":"Server is busy","code":9}"#), Judgement::Again { ambiguous: false, hold: false, .. }));
-        assert!(matches!(read(500, r#"{"text":"Internal server error","code":8}"#), Judgement::Again { ambiguous: true, hold: false, .. }));
-        assert!(matches!(read(403, r#"{"text":"Invalid token","code":4}"#), Judgement::Again { ambiguous: false, hold: true, .. }));
+        assert!(matches!(
+            read(503, r#"{"text":"Server is busy","code":9}"#),
+            Judgement::Again { ambiguous: false, hold: false, .. }
+        ));
+        assert!(matches!(
+            read(500, r#"{"text":"Internal server error","code":8}"#),
+            Judgement::Again { ambiguous: true, hold: false, .. }
+        ));
+        assert!(matches!(
+            read(403, r#"{"text":"Invalid token","code":4}"#),
+            Judgement::Again { ambiguous: false, hold: true, .. }
+        ));
         assert!(matches!(read(404, "x"), Judgement::Again { ambiguous: false, hold: false, .. }));
-        assert!(matches!(read(400, r#"{"text":"Data channel is missing","code":10}"#), Judgement::Again { new_channel: true, .. }));
+        assert!(matches!(
+            read(400, r#"{"text":"Data channel is missing","code":10}"#),
+            Judgement::Again { new_channel: true, .. }
+        ));
         assert!(matches!(read(303, "<html>"), Judgement::Again { hold: true, .. }));
         assert!(matches!(read(504, ""), Judgement::Again { ambiguous: true, .. }));
     }

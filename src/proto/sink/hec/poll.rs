@@ -62,7 +62,14 @@ impl Polls {
         self.conns.iter().any(|conn| conn.route == route && conn.asked.is_some())
     }
 
-    pub(super) fn send(&mut self, now: Instant, route: RouteId, channel: ChannelKey, out: Vec<u8>, cx: &mut Context) {
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        route: RouteId,
+        channel: ChannelKey,
+        out: Vec<u8>,
+        cx: &mut Context,
+    ) {
         let at = self.conns.iter().position(|conn| conn.route == route).unwrap_or_else(|| {
             let limits = Limits { head_bytes_max: 64 << 10, body_bytes_max: BODY_BYTES_MAX };
             self.conns.push(PollConn {
@@ -108,7 +115,13 @@ impl Polls {
         true
     }
 
-    pub(super) fn handle_received(&mut self, now: Instant, id: ConnId, bytes: &[u8], cx: &mut Context) -> Option<Outcome> {
+    pub(super) fn handle_received(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        bytes: &[u8],
+        cx: &mut Context,
+    ) -> Option<Outcome> {
         let at = self.conns.iter().position(|conn| conn.id == id)?;
         let mut rest = bytes;
         loop {

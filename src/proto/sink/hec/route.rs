@@ -123,7 +123,15 @@ impl Routes {
                 continue;
             }
             let backoff = Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64());
-            self.routes.push(Route { id, endpoint, paused_until: None, backoff, latency_ns: 1_000_000, shallow: 0, gone: false });
+            self.routes.push(Route {
+                id,
+                endpoint,
+                paused_until: None,
+                backoff,
+                latency_ns: 1_000_000,
+                shallow: 0,
+                gone: false,
+            });
         }
     }
 
@@ -182,7 +190,14 @@ impl Routes {
         }
     }
 
-    pub(super) fn succeed(&mut self, now: Instant, id: RouteId, took: Duration, slow_down: bool, cx: &mut Context) {
+    pub(super) fn succeed(
+        &mut self,
+        now: Instant,
+        id: RouteId,
+        took: Duration,
+        slow_down: bool,
+        cx: &mut Context,
+    ) {
         let Some(route) = self.find_mut(id) else { return };
         route.backoff.reset();
         route.shallow = route.shallow.saturating_sub(1);

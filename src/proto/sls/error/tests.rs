@@ -9,6 +9,7 @@ fn error(status: u16, code: &str, message: &str) -> SlsError {
 
 /// The table of protocol notes 1.5: status, code, message, kind, reaction.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn the_table_of_codes() {
     use Reaction as R;
     use SlsErrorKind as K;
@@ -128,7 +129,7 @@ fn texts_are_cut_and_cleaned() {
     let long = error(400, &"C".repeat(100), &"\u{4e2d}".repeat(1000));
     assert_eq!((long.code.len(), long.message.chars().count()), (64, 300));
     assert_eq!(error(400, "A\nB", "a\r\n\tb\u{202e}c\0").message, "a b c");
-    assert_eq!(SlsError::parse(400, |_| None, &[b'a'; 1 << 20]).message.len(), 300);
+    assert_eq!(SlsError::parse(400, |_| None, &vec![b'a'; 1 << 20]).message.len(), 300);
 }
 
 proptest! {

@@ -110,7 +110,7 @@ fn one_signer_signs_many_requests_alike() {
         );
     }
     kept.wipe();
-    kept.add("Date", |value| value.push_str("D"));
+    kept.add("Date", |value| value.push('D'));
     kept.sign_v1(&credentials, &request);
     assert_eq!(
         kept.canonical,

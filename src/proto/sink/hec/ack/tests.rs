@@ -33,7 +33,12 @@ fn only_true_confirms_and_only_in_its_own_channel() {
     let later = Instant(0) + SECOND;
     let poll = acks.poll(RouteId(0), later).unwrap();
     assert_eq!((poll.channel, poll.body.as_slice()), (a, b"{\"acks\":[0]}".as_slice()));
-    assert!(acks.handle_answer(a, &mut br#"{"acks":{"0":false,"7":true,"x":true}}"#.to_vec(), later, &mut cx));
+    assert!(acks.handle_answer(
+        a,
+        &mut br#"{"acks":{"0":false,"7":true,"x":true}}"#.to_vec(),
+        later,
+        &mut cx
+    ));
     assert_eq!(settled(&mut cx), []);
     for junk in ["", "<html>502</html>", r#"{"text":"ACK is disabled","code":14}"#, r#"{"acks":{"0":1}}"#] {
         assert!(!acks.handle_answer(a, &mut junk.as_bytes().to_vec(), later, &mut cx), "{junk}");

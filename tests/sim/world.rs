@@ -1,0 +1,548 @@
+//! The virtual world: a clock, a network, one forwarder after another, SLS and two indexers.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::rc::Rc;
+use std::time::Duration;
+
+use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Report, To};
+use sls2siem::proto::flow::Flow;
+use sls2siem::proto::format::Encoder;
+use sls2siem::proto::format::hec::{HecEncoder, HecParams};
+use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, RouteId, ShardId};
+use sls2siem::proto::pipeline::{Params, Pipeline};
+use sls2siem::proto::sink;
+use sls2siem::proto::sink::hec::{AckMode, Endpoint};
+use sls2siem::proto::sls::api::{self, Caller};
+use sls2siem::proto::sls::body::Compression;
+use sls2siem::proto::sls::sign::{Credentials, Version};
+use sls2siem::proto::sls::source;
+use sls2siem::proto::time::{Instant, UnixTime};
+
+use crate::faults::{Dice, Plan};
+use crate::hec::Hec;
+use crate::laws;
+use crate::net::{self, Answer};
+use crate::sls::Sls;
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLI;
+/// Faults strike for this long.
+const STORM: u64 = 90 * SECOND;
+/// After the storm everything has to be done within this time: ack time-outs take 300 s, several in a row.
+const CALM_MAX: u64 = 3 * 3_600 * SECOND;
+/// Events at one instant before it counts as a loop.
+const STEPS_AT_ONCE_MAX: u32 = 50_000;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub records: u64,
+    pub stored: u64,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    pub faults: u64,
+    pub crashes: u64,
+    pub trace: u64,
+}
+
+impl Outcome {
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.out_of_order += other.out_of_order;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Connected(u64, ConnId),
+    Closed(u64, ConnId, ClosedKind),
+    ToServer(u64, ConnId, Vec<u8>),
+    ToClient(u64, ConnId, Vec<u8>),
+    Routes(u64, EndpointId, bool),
+    Readable,
+    Mischief,
+    Assign(u64, u32),
+}
+
+/// A connection as the network sees it.
+struct Link {
+    to: To,
+    inbox: Vec<u8>,
+    to_server_at: u64,
+    to_client_at: u64,
+    /// The server is done with it.
+    dead: bool,
+}
+
+pub struct World {
+    now: u64,
+    loud: bool,
+    plan: Plan,
+    dice: Dice,
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    seq: u64,
+    sls: Sls,
+    hecs: Vec<Hec>,
+    stored: BTreeSet<(u32, u64)>,
+    counted: Vec<usize>,
+    links: BTreeMap<ConnId, Link>,
+    flow: Rc<Flow>,
+    pipeline: Pipeline,
+    /// Which process this is: events of an earlier one are not heard.
+    process: u64,
+    epochs: BTreeMap<u32, u64>,
+    crashes: u64,
+    trace: DefaultHasher,
+    seed: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, loud: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let mut plan_dice = sls2siem::proto::rng::Rng::new(seed ^ 0xfa17);
+        let plan = Plan::random(&mut plan_dice);
+        Self::with(seed, loud, plan, &mut dice)
+    }
+
+    /// A world where nothing fails.
+    pub fn calm(seed: u64) -> Self {
+        Self::with(seed, false, Plan::default(), &mut Dice::new(seed))
+    }
+
+    fn with(seed: u64, loud: bool, plan: Plan, dice: &mut Dice) -> Self {
+        let sls = Sls::new(dice);
+        let acks = dice.below(2) == 0;
+        let flow = Flow::new(40_000 + dice.below(400_000));
+        let pipeline = new_pipeline(seed, Rc::clone(&flow), 0);
+        let mut world = Self {
+            now: SECOND,
+            loud,
+            plan,
+            dice: Dice::new(dice.next_u64()),
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            seq: 0,
+            sls,
+            hecs: vec![Hec::new(acks), Hec::new(acks)],
+            stored: BTreeSet::new(),
+            counted: vec![0, 0],
+            links: BTreeMap::new(),
+            flow,
+            pipeline,
+            process: 0,
+            epochs: BTreeMap::new(),
+            crashes: 0,
+            trace: DefaultHasher::new(),
+            seed,
+        };
+        world.start_process();
+        world.at(0, Event::Readable);
+        world.at(500 * MILLI, Event::Mischief);
+        world
+    }
+
+    pub fn run(mut self) -> Result<Outcome, String> {
+        let mut last = 0;
+        let mut at_once = 0;
+        loop {
+            self.pump()?;
+            let event_at = self.queue.peek().map(|Reverse((at, _, _))| *at);
+            let timer_at = self.pipeline.poll_timeout().map(|at| at.0.max(self.now));
+            let Some(next) = [event_at, timer_at].into_iter().flatten().min() else {
+                return Err("nothing will ever happen again".into());
+            };
+            at_once = if next == last { at_once + 1 } else { 0 };
+            if at_once > STEPS_AT_ONCE_MAX {
+                return Err("the clock stands still: a loop without progress".into());
+            }
+            last = next;
+            self.now = next;
+            if timer_at == Some(next) && event_at != Some(next) {
+                self.pipeline.handle_timeout(Instant(self.now));
+            } else if let Some(Reverse((_, _, at))) = self.queue.pop()
+                && let Some(event) = self.events[at].take()
+            {
+                self.handle(event)?;
+            }
+            self.laws()?;
+            let done = laws::all_arrived(&self.sls, &self.stored);
+            let over = self.sls.shards.iter().all(|shard| shard.readable == shard.groups.len());
+            if over && done.is_ok() && (!self.dice.on || self.dice.struck == 0) {
+                return self.finish();
+            }
+            if self.now > STORM {
+                self.dice.on = false;
+            }
+            if self.now > STORM + CALM_MAX {
+                return Err(format!("not done in time: {}", done.err().unwrap_or_default()));
+            }
+        }
+    }
+
+    /// The last law: after a polite stop nothing holds memory.
+    fn finish(mut self) -> Result<Outcome, String> {
+        self.pipeline.handle_command(Instant(self.now), Command::Stop);
+        let end = self.now + 3_600 * SECOND;
+        while !self.pipeline.is_stopped() {
+            self.pump()?;
+            let event_at = self.queue.peek().map(|Reverse((at, _, _))| *at);
+            let timer_at = self.pipeline.poll_timeout().map(|at| at.0.max(self.now));
+            let Some(next) = [event_at, timer_at].into_iter().flatten().min() else { break };
+            self.now = next;
+            if self.now > end {
+                break;
+            }
+            if timer_at == Some(next) {
+                self.pipeline.handle_timeout(Instant(self.now));
+            } else if let Some(Reverse((_, _, at))) = self.queue.pop()
+                && let Some(event) = self.events[at].take()
+            {
+                self.handle(event)?;
+            }
+        }
+        if !self.pipeline.is_stopped() {
+            return Err("it does not stop when asked to".into());
+        }
+        let (bodies, frames) = (self.flow.bodies.used(), self.flow.frames.used());
+        if (bodies, frames) != (0, 0) {
+            return Err(format!("credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"));
+        }
+        let all: Vec<(u32, u64)> = self.hecs.iter().flat_map(|hec| hec.stored.iter().copied()).collect();
+        let out_of_order = self.hecs.iter().map(|hec| disorder(&hec.stored)).sum();
+        let duplicates = (all.len() - self.stored.len()) as u64;
+        Ok(Outcome {
+            records: self.sls.records(),
+            stored: self.stored.len() as u64,
+            duplicates,
+            out_of_order,
+            faults: self.dice.struck,
+            crashes: self.crashes,
+            trace: self.trace.finish(),
+        })
+    }
+
+    fn laws(&mut self) -> Result<(), String> {
+        for (hec, counted) in self.hecs.iter().zip(&mut self.counted) {
+            self.stored.extend(hec.stored[*counted..].iter().copied());
+            *counted = hec.stored.len();
+        }
+        // One frame and one body may pass the bound: the first one is always let in.
+        let slack = 200_000;
+        for budget in [&self.flow.bodies, &self.flow.frames] {
+            if budget.used() > budget.limit() + slack {
+                return Err(format!("{} bytes out of {}", budget.used(), budget.limit()));
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self) -> Result<(), String> {
+        loop {
+            if let Some(report) = self.pipeline.poll_report() {
+                self.report(report)?;
+                continue;
+            }
+            let Some(action) = self.pipeline.poll_action() else { return Ok(()) };
+            if self.loud {
+                eprintln!("{:>9} ms  {action:?}", self.now / MILLI);
+            }
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { conn, to } => {
+                let refused = self.dice.strike(self.plan.connect_refused);
+                let event = if refused {
+                    Event::Closed(self.process, conn, ClosedKind::Connect)
+                } else {
+                    Event::Connected(self.process, conn)
+                };
+                self.links.insert(
+                    conn,
+                    Link { to, inbox: Vec::new(), to_server_at: 0, to_client_at: 0, dead: refused },
+                );
+                let delay = 1 + self.dice.below(20);
+                self.at(delay * MILLI, event);
+            }
+            Action::Transmit(conn) => self.transmit(conn),
+            Action::Close(conn) => {
+                self.links.remove(&conn);
+            }
+            Action::Resolve(endpoint) => {
+                let failed = self.dice.strike(self.plan.resolve_error);
+                self.at(5 * MILLI, Event::Routes(self.process, endpoint, failed));
+            }
+        }
+    }
+
+    fn transmit(&mut self, conn: ConnId) {
+        while let Some(chunk) = self.pipeline.poll_transmit(Instant(self.now), conn) {
+            let length = 1 + usize::try_from(self.dice.below(chunk.len() as u64)).unwrap();
+            let bytes = chunk[..length].to_vec();
+            self.pipeline.handle_transmitted(Instant(self.now), conn, length);
+            let Some(link) = self.links.get_mut(&conn) else { continue };
+            let at = link.to_server_at.max(self.now + 1 + self.dice.below(5) * MILLI);
+            link.to_server_at = at + 1;
+            let process = self.process;
+            self.at(at - self.now, Event::ToServer(process, conn, bytes));
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), String> {
+        if self.loud {
+            let mut text = format!("{event:?}");
+            text.truncate(100);
+            eprintln!("{:>9} ms      {text}", self.now / MILLI);
+        }
+        let now = Instant(self.now);
+        std::mem::discriminant(&event).hash(&mut self.trace);
+        self.now.hash(&mut self.trace);
+        match event {
+            Event::Connected(process, conn) => {
+                if process == self.process && self.links.contains_key(&conn) {
+                    self.pipeline.handle_connected(now, conn);
+                }
+            }
+            Event::Closed(process, conn, kind) => {
+                if process == self.process && self.links.remove(&conn).is_some() {
+                    let why = Closed { kind, detail: "simulated".into() };
+                    self.pipeline.handle_closed(now, conn, why);
+                }
+            }
+            Event::ToClient(process, conn, bytes) => {
+                if process == self.process && self.links.contains_key(&conn) {
+                    self.pipeline.handle_received(now, conn, &bytes);
+                }
+            }
+            Event::ToServer(process, conn, bytes) => {
+                if process == self.process {
+                    self.serve(conn, &bytes);
+                }
+            }
+            Event::Routes(process, endpoint, failed) => {
+                if process == self.process {
+                    let routes = if failed { Err("no such host".into()) } else { Ok(vec![RouteId(u32::from(endpoint.0))]) };
+                    self.pipeline.handle_routes(now, endpoint, routes);
+                }
+            }
+            Event::Readable => {
+                for shard in &mut self.sls.shards {
+                    let more = usize::try_from(self.dice.below(8)).unwrap();
+                    shard.readable = (shard.readable + more).min(shard.groups.len());
+                }
+                if self.sls.shards.iter().any(|shard| shard.readable < shard.groups.len()) {
+                    let wait = self.dice.below(4_000);
+                    self.at(wait * MILLI, Event::Readable);
+                }
+            }
+            Event::Mischief => self.mischief(),
+            Event::Assign(process, shard) => {
+                if process == self.process {
+                    self.assign(shard);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A server reads what came.
+    fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        if link.dead {
+            return;
+        }
+        link.inbox.extend_from_slice(bytes);
+        if self.dice.strike(self.plan.reset / 20) {
+            link.dead = true;
+            self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
+            return;
+        }
+        while let Some(link) = self.links.get_mut(&conn)
+            && !link.dead
+            && let Some(request) = net::take_request(&mut link.inbox)
+        {
+            let answer = match link.to {
+                To::Sink(route) => {
+                    let hec = &mut self.hecs[route.0 as usize];
+                    hec.answer(self.now, &request, &self.plan, &mut self.dice)
+                }
+                _ => self.sls.answer(&request, &self.plan, &mut self.dice),
+            };
+            self.reply(conn, answer);
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, answer: Answer) {
+        let process = self.process;
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.dead = answer.hang || answer.torn || answer.close;
+        let mut bytes = answer.bytes;
+        if answer.torn {
+            bytes.truncate(usize::try_from(self.dice.below(bytes.len() as u64)).unwrap());
+        }
+        let mut at = link.to_client_at.max(self.now + MILLI * (1 + self.dice.below(30)));
+        let mut rest = bytes.as_slice();
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let length = if self.dice.below(4) == 0 { 1 + self.dice.below(rest.len() as u64) } else { rest.len() as u64 };
+            let (piece, more) = rest.split_at(usize::try_from(length).unwrap());
+            at += 1;
+            pieces.push((at, piece.to_vec()));
+            rest = more;
+        }
+        link.to_client_at = at + 1;
+        for (at, piece) in pieces {
+            self.at(at - self.now, Event::ToClient(process, conn, piece));
+        }
+        if answer.torn || answer.close {
+            let kind = if answer.torn && self.dice.below(2) == 0 { ClosedKind::Reset } else { ClosedKind::Eof };
+            self.at(at + 2 - self.now, Event::Closed(process, conn, kind));
+        }
+    }
+
+    /// What the control plane would do with a report.
+    fn report(&mut self, report: Report) -> Result<(), String> {
+        if self.loud {
+            eprintln!("{:>9} ms  report {report:?}", self.now / MILLI);
+        }
+        match report {
+            Report::Safe { shard, epoch, cursor, .. } => {
+                let group = self.sls.group(cursor.as_str()).ok_or("a safe cursor that SLS never gave")?;
+                self.laws()?;
+                laws::committed_is_stored(&self.sls, shard.0, group, &self.stored)?;
+                let held = &mut self.sls.shards[shard.0 as usize];
+                if self.epochs.get(&shard.0) == Some(&epoch.0) {
+                    if group < held.checkpoint {
+                        return Err(format!("shard {shard}: the safe cursor went back from {} to {group}", held.checkpoint));
+                    }
+                    held.checkpoint = group;
+                }
+            }
+            Report::Drained { shard, epoch } => {
+                if self.epochs.get(&shard.0) == Some(&epoch.0) {
+                    let wait = self.dice.below(3_000);
+                    self.at(wait * MILLI, Event::Assign(self.process, shard.0));
+                }
+            }
+            Report::CursorExpired { shard, .. } => return Err(format!("shard {shard}: a cursor was refused")),
+            Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
+        }
+        Ok(())
+    }
+
+    fn mischief(&mut self) {
+        let now = Instant(self.now);
+        self.at((200 + self.seed % 700) * MILLI, Event::Mischief);
+        if self.dice.strike(self.plan.crash / 8) {
+            self.crashes += 1;
+            self.process += 1;
+            self.links.clear();
+            self.flow = Flow::new(self.flow.bodies.limit() * 2);
+            self.pipeline = new_pipeline(self.seed, Rc::clone(&self.flow), self.process);
+            self.start_process();
+            return;
+        }
+        if self.dice.strike(self.plan.hec_restart / 8) {
+            let at = usize::try_from(self.dice.below(2)).unwrap();
+            self.hecs[at].restart();
+        }
+        if self.dice.strike(self.plan.reset)
+            && let Some(conn) = self.links.keys().copied().nth(usize::try_from(self.dice.below(self.links.len().max(1) as u64)).unwrap())
+        {
+            self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
+        }
+        let shard = u32::try_from(self.dice.below(self.sls.shards.len() as u64)).unwrap();
+        let epoch = Epoch(self.epochs[&shard]);
+        if self.dice.strike(self.plan.revoke) {
+            self.pipeline.handle_command(now, Command::Revoke { shard: ShardId(shard), epoch });
+        } else if self.dice.strike(self.plan.abandon) {
+            self.pipeline.handle_command(now, Command::Abandon { shard: ShardId(shard), epoch });
+            *self.epochs.get_mut(&shard).unwrap() += 1;
+            self.at(SECOND, Event::Assign(self.process, shard));
+        }
+    }
+
+    fn start_process(&mut self) {
+        for shard in 0..u32::try_from(self.sls.shards.len()).unwrap() {
+            self.assign(shard);
+        }
+    }
+
+    fn assign(&mut self, shard: u32) {
+        let epoch = self.epochs.entry(shard).or_default();
+        *epoch += 1;
+        let cursor = Cursor::new(&self.sls.cursor(self.sls.shards[shard as usize].checkpoint));
+        let command = Command::Assign { shard: ShardId(shard), epoch: Epoch(*epoch), cursor, end: None };
+        self.pipeline.handle_command(Instant(self.now), command);
+    }
+
+    fn at(&mut self, wait: u64, event: Event) {
+        self.seq += 1;
+        self.queue.push(Reverse((self.now + wait, self.seq, self.events.len())));
+        self.events.push(Some(event));
+    }
+}
+
+/// Records of a shard that were stored for the first time after a later one.
+fn disorder(stored: &[(u32, u64)]) -> u64 {
+    let mut seen = BTreeSet::new();
+    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut count = 0;
+    for record in stored {
+        if seen.insert(*record) {
+            let high = highest.entry(record.0).or_default();
+            count += u64::from(record.1 < *high);
+            *high = (*high).max(record.1);
+        }
+    }
+    count
+}
+
+fn new_pipeline(seed: u64, flow: Rc<Flow>, process: u64) -> Pipeline {
+    let endpoint = api::Endpoint { project: "p", host: "sls.test", port: 443, tls: true };
+    let endpoints = ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
+    let params = Params {
+        source: source::Params {
+            caller: Caller::new(&endpoint, "group", "consumer", Version::V1),
+            logstore: "l".into(),
+            query: String::new(),
+            processor: String::new(),
+            compression: Compression::Lz4,
+            max_log_groups: 1_000,
+            fetch_interval: Duration::from_millis(200),
+            timeout: Duration::from_secs(60),
+            pull_bytes: 4_000,
+            raw_bytes_max: 64 << 20,
+        },
+        credentials: Credentials {
+            access_key_id: "id".to_owned().into(),
+            access_key_secret: "secret".to_owned().into(),
+            security_token: None,
+        },
+        encoder: Encoder::Hec(HecEncoder::new(HecParams::default())),
+        sink: sink::Params::Hec(sink::hec::Params {
+            endpoints: endpoints.to_vec(),
+            token: String::from("token").into(),
+            ack: AckMode::Auto,
+            ack_timeout: Duration::from_secs(300),
+            poll_interval: Duration::from_secs(1),
+            connections: 2,
+            pipeline_depth: 4,
+            timeout: Duration::from_secs(60),
+            gzip: false,
+        }),
+        batch_bytes: 2_000,
+        batch_age: Duration::from_millis(500),
+    };
+    let seed = seed.wrapping_mul(31).wrapping_add(process);
+    Pipeline::new(params, flow, seed, Instant(0), UnixTime::from_secs(1_767_323_000))
+}
