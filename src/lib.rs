@@ -1,4 +1,6 @@
 //! sls2siem
 
+pub mod cli;
 pub mod config;
 pub mod proto;
+pub mod report;
