@@ -1,8 +1,10 @@
 //! sls2siem
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drive;
 pub mod metrics;
 pub mod proto;
+pub mod report;
