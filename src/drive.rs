@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use self::core::Core;
 pub use self::net::ProxySpec;
 pub use self::tls::{TlsError, TlsSpec, Verify};
-pub use self::watchdog::NUDGE_AFTER;
+pub use self::watchdog::{ABORT_AFTER, NUDGE_AFTER};
 
 use self::executor::{Opening, Order};
 use self::probe::{Host, ProbeError};
@@ -72,7 +72,7 @@ pub struct StartSpec {
     pub cores: Vec<usize>,
     /// Byte credit of each executor.
     pub memory_bytes: u64,
-    /// How long an executor may stand still before the process is ended.
+    /// How long an executor may stand still before the process is ended; [`ABORT_AFTER`] suits most.
     pub abort_after: Duration,
 }
 
@@ -261,10 +261,10 @@ impl Executors {
     /// Begins to collect snapshots of all executors.
     pub fn gauges(&self) -> Gauges {
         let inboxes = self.running.iter().map(|running| {
-            let (watcher, inbox) = async_channel::bounded(1);
+            let (watcher, news) = async_channel::bounded(1);
             // An executor that has ended has nothing to show.
             let _ = running.orders.try_send(Order::Watch(watcher));
-            (inbox, None)
+            Inbox { news, last: None }
         });
         Gauges { inboxes: inboxes.collect() }
     }
@@ -303,21 +303,27 @@ impl Executors {
     }
 }
 
+#[derive(Debug)]
+struct Inbox {
+    news: async_channel::Receiver<Arc<Snapshot>>,
+    last: Option<Arc<Snapshot>>,
+}
+
 /// The latest snapshot of every executor, for one reader.
 #[derive(Debug)]
 pub struct Gauges {
-    inboxes: Vec<(async_channel::Receiver<Arc<Snapshot>>, Option<Arc<Snapshot>>)>,
+    inboxes: Vec<Inbox>,
 }
 
 impl Gauges {
     /// What is known now; an executor that has not beaten since [`Executors::gauges`] is left out.
     pub fn read(&mut self) -> Vec<Arc<Snapshot>> {
-        for (inbox, last) in &mut self.inboxes {
-            if let Ok(snapshot) = inbox.try_recv() {
-                *last = Some(snapshot);
+        for inbox in &mut self.inboxes {
+            if let Ok(snapshot) = inbox.news.try_recv() {
+                inbox.last = Some(snapshot);
             }
         }
-        self.inboxes.iter().filter_map(|(_, last)| last.clone()).collect()
+        self.inboxes.iter().filter_map(|inbox| inbox.last.clone()).collect()
     }
 }
 

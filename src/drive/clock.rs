@@ -2,7 +2,7 @@
 //!
 //! Why: the core takes `now` as an argument so that a simulation can make it up; one place that reads the
 //! real clocks keeps that true and gives every executor the same epoch.
-//! Invariants: 1. [`now`] never runs backwards (CLOCK_MONOTONIC). 2. all threads share one epoch.
+//! Invariants: 1. [`now`] never runs backwards (`CLOCK_MONOTONIC`). 2. all threads share one epoch.
 //! Bounds: the epoch is set by the first caller; [`now`] counts from [`EPOCH_OFFSET`], so `Instant(0)` is always past.
 //! Driven by: the drivers, the watchdog, the control plane.
 #![expect(clippy::disallowed_methods, reason = "this is the file that reads the clocks")]

@@ -17,6 +17,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_lite::future::or;
+use glommio::timer::Timer;
 
 use super::net::Socket;
 use super::pump::Pump;
@@ -88,6 +89,8 @@ struct Wire {
     /// Plaintext that came with the end of the handshake.
     early: RefCell<Vec<u8>>,
     torn: Cell<bool>,
+    /// Why a write failed. The kernel tells an error once: after it a read says only "end".
+    broken: Cell<Option<String>>,
     peer: String,
 }
 
@@ -106,6 +109,7 @@ impl Wire {
             session: session.map(RefCell::new),
             early: RefCell::default(),
             torn: Cell::new(false),
+            broken: Cell::new(None),
             peer: format!("{}:{} ({address})", target.host, target.port),
         };
         if let Some(session) = &wire.session {
@@ -175,7 +179,8 @@ impl Wire {
                 pump.room.breath.note();
             }
             if let Err(why) = came {
-                return self.named(why);
+                let broken = self.broken.take().map(|detail| Closed { kind: ClosedKind::Reset, detail });
+                return self.named(broken.unwrap_or(why));
             }
             pump.room.breath.take().await;
         }
@@ -235,6 +240,9 @@ impl Wire {
                 Ok(0) => link.transmit.raised().await,
                 Ok(_) => pump.room.breath.take().await,
                 Err(error) => {
+                    // The peer may have answered before it closed ("too large"): the reader finds that first.
+                    self.broken.set(Some(error.to_string()));
+                    Timer::new(FAREWELL).await;
                     return self.named(Closed { kind: ClosedKind::Reset, detail: error.to_string() });
                 }
             }
@@ -296,8 +304,8 @@ impl Wire {
     }
 
     /// Adds who the peer is.
-    fn named(&self, why: Closed) -> Closed {
-        Closed { kind: why.kind, detail: format!("{}: {}", self.peer, why.detail) }
+    fn named(&self, Closed { kind, detail }: Closed) -> Closed {
+        Closed { kind, detail: format!("{}: {detail}", self.peer) }
     }
 }
 

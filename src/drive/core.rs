@@ -37,12 +37,12 @@ pub trait Core {
     fn poll_action(&mut self) -> Option<Action>;
     /// What to tell the control plane next.
     fn poll_report(&mut self) -> Option<Report>;
-    /// The earliest deadline.
+    /// The earliest deadline; `Instant(0)` asks for a turn as soon as what is to be written is on its way.
     fn poll_timeout(&self) -> Option<Instant>;
     /// Counts so far.
     fn counters(&self) -> &Counters;
     /// Shows every shard.
-    fn for_each_shard(&self, show: &mut dyn FnMut(ShardGauge));
+    fn for_each_shard(&self, now: Instant, show: &mut dyn FnMut(ShardGauge));
     /// True after everything has ended.
     fn is_stopped(&self) -> bool;
 }

@@ -36,7 +36,7 @@ const BUFFER_BYTES_KEPT: usize = 512 * 1024;
 /// glommio registers this much with each of its three rings; sockets need none of it.
 const IO_MEMORY_BYTES: usize = 65_536;
 /// glommio can park for ever when this timer fires between two steps of its loop, so it never does.
-const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+const PREEMPT_TIMER: Duration = Duration::from_hours(1);
 
 /// A message to an executor.
 pub(crate) enum Order {
@@ -146,10 +146,7 @@ async fn serve(start: Start) {
         room.breath.note();
         match order {
             Order::Open(opening) => open(&room, *opening),
-            Order::Command(id, command) => match room.pump(id) {
-                Some(pump) => pump.with(|core, now| core.handle_command(now, command)),
-                None => tracing::warn!(pipeline = id.0, "command for a pipeline that is not here"),
-            },
+            Order::Command(id, command) => command_to(&room, id, command),
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),
             Order::Shutdown => break,
         }
@@ -173,6 +170,14 @@ fn open(room: &Rc<Room>, opening: Opening) {
     let core: Box<dyn Core> = make(seed);
     let pump = Pump::start(room, id, core, (source, endpoints), reports);
     room.pumps.borrow_mut().push(pump);
+}
+
+fn command_to(room: &Room, id: PipelineId, command: Command) {
+    if let Some(pump) = room.pump(id) {
+        pump.with(|core, now| core.handle_command(now, command));
+    } else {
+        tracing::warn!(pipeline = id.0, "command for a pipeline that is not here");
+    }
 }
 
 /// A seed for the core's own generator.

@@ -6,7 +6,7 @@
 //! Invariants: 1. nothing is left open. 2. soft limits are only ever raised.
 //! Bounds: one small ring for a moment.
 //! Driven by: `Executors::start` once, before the first executor; `check`.
-//! Spec: io_uring_setup(2), io_uring_register(2), getrlimit(2), capabilities(7).
+//! Spec: `io_uring_setup(2)`, `io_uring_register(2)`, getrlimit(2), capabilities(7).
 #![expect(unsafe_code, reason = "system calls that std does not have")]
 
 use std::fmt;
@@ -29,9 +29,9 @@ const FILES_WISHED: u64 = 65_536;
 pub struct Host {
     /// `uname -r`.
     pub kernel: String,
-    /// RLIMIT_MEMLOCK as it is now; `u64::MAX` is unlimited.
+    /// `RLIMIT_MEMLOCK` as it is now; `u64::MAX` is unlimited.
     pub memlock_bytes: u64,
-    /// RLIMIT_NOFILE as it is now.
+    /// `RLIMIT_NOFILE` as it is now.
     pub files: u64,
     /// True where the locked-memory limit does not bind this process.
     pub may_lock: bool,
@@ -62,7 +62,7 @@ pub enum ProbeError {
         /// Number of the first operation that is missing.
         op: usize,
     },
-    /// RLIMIT_MEMLOCK is too low, and so is its hard limit.
+    /// `RLIMIT_MEMLOCK` is too low, and so is its hard limit.
     Memlock {
         /// Hard limit in bytes.
         have: u64,
@@ -76,7 +76,7 @@ pub enum ProbeError {
         /// The limit in bytes.
         have: u64,
     },
-    /// RLIMIT_NOFILE is too low, and so is its hard limit.
+    /// `RLIMIT_NOFILE` is too low, and so is its hard limit.
     Files {
         /// Hard limit.
         have: u64,
@@ -192,7 +192,7 @@ fn kernel() -> String {
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// True with CAP_IPC_LOCK in the effective set.
+/// True with `CAP_IPC_LOCK` in the effective set.
 fn may_lock() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

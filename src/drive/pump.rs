@@ -123,9 +123,10 @@ impl Pump {
             (answer, core.poll_timeout())
         };
         self.more.set(actions.len() == ACTIONS_PER_TURN);
-        for action in actions.drain(..) {
+        for action in &actions {
             self.carry_out(action);
         }
+        actions.clear();
         self.room.actions.set(actions);
         let sooner = deadline.is_some_and(|at| self.armed.get().is_none_or(|armed| at < armed));
         if sooner || self.more.get() {
@@ -157,7 +158,7 @@ impl Pump {
     pub(crate) fn snapshot(&self) -> PipelineSnapshot {
         let core = self.core.borrow();
         let mut shards = Vec::new();
-        core.for_each_shard(&mut |gauge| shards.push(gauge));
+        core.for_each_shard(clock::now(), &mut |gauge| shards.push(gauge));
         PipelineSnapshot {
             pipeline: self.id,
             counters: core.counters().clone(),
@@ -209,11 +210,11 @@ impl Pump {
         known.get(index).copied().ok_or_else(|| format!("{} has no address", source.target.host))
     }
 
-    fn carry_out(&self, action: Action) {
+    fn carry_out(&self, action: &Action) {
         if self.room.stopping.get() {
             return;
         }
-        match action {
+        match *action {
             Action::Connect { conn, to } => {
                 let Some(me) = self.me.upgrade() else { return };
                 let link = Rc::new(Link::default());
@@ -291,10 +292,10 @@ async fn run_timer(pump: Rc<Pump>) {
                 };
                 futures_lite::future::or(pump.rearm.raised(), sleep).await;
             }
-            Some(_) => {
+            Some(at) => {
                 pump.with(|core, now| core.handle_timeout(now));
-                let again = pump.core.borrow().poll_timeout();
-                if again.is_some_and(|at| at <= now) {
+                // A real deadline has to be gone now; `Instant(0)` asks for a turn after the writers, not for a time.
+                if at > Instant(0) && pump.core.borrow().poll_timeout() == Some(at) {
                     Timer::new(STUCK_PAUSE).await;
                 }
                 pump.room.breath.take().await;

@@ -13,7 +13,7 @@ pub mod cert;
 use std::cell::RefCell;
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -202,7 +202,7 @@ impl Session {
 /// Judges certificates.
 #[derive(Debug)]
 struct Judge {
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     verify: Verify,
     provider: Arc<CryptoProvider>,
 }
@@ -295,23 +295,33 @@ fn refused(error: &Error) -> Closed {
     Closed { kind: ClosedKind::Tls, detail }
 }
 
-fn roots(spec: &TlsSpec) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
+fn roots(spec: &TlsSpec) -> Result<Arc<RootCertStore>, TlsError> {
     if !matches!(spec.verify, Verify::Full | Verify::Ca) {
-        return Ok(roots);
+        return Ok(Arc::new(RootCertStore::empty()));
     }
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = &spec.ca_file {
-        for root in certificates("ca_file", path)? {
-            roots.add(root).map_err(|source| TlsError::Root { path: path.clone(), source })?;
-        }
-    } else if roots.is_empty() {
-        let detail = system.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
-        return Err(TlsError::NoRoots { detail });
+    let (system, trouble) = &*SYSTEM_ROOTS;
+    let Some(path) = &spec.ca_file else {
+        return if system.is_empty() {
+            Err(TlsError::NoRoots { detail: trouble.clone() })
+        } else {
+            Ok(Arc::clone(system))
+        };
+    };
+    let mut roots = RootCertStore::clone(system);
+    for root in certificates("ca_file", path)? {
+        roots.add(root).map_err(|source| TlsError::Root { path: path.clone(), source })?;
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
 }
+
+/// The trust roots of the system, read once, and why there are none.
+static SYSTEM_ROOTS: LazyLock<(Arc<RootCertStore>, String)> = LazyLock::new(|| {
+    let found = rustls_native_certs::load_native_certs();
+    let trouble = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    (Arc::new(roots), trouble)
+});
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |source| TlsError::Pem { what, path: path.to_owned(), source };

@@ -44,11 +44,6 @@ impl Flag {
         self.raised.replace(false)
     }
 
-    /// True while it is raised.
-    pub(crate) fn is_raised(&self) -> bool {
-        self.raised.get()
-    }
-
     /// Waits until it is raised, and leaves it raised.
     pub(crate) async fn raised(&self) {
         poll_fn(|cx| {
@@ -79,11 +74,6 @@ impl Gate {
         self.inside.set(self.inside.get() + 1);
         self.empty.take();
         Pass(Rc::clone(self))
-    }
-
-    /// Tasks inside.
-    pub(crate) fn inside(&self) -> usize {
-        self.inside.get()
     }
 
     /// Waits until nobody is inside.
@@ -168,7 +158,7 @@ mod tests {
     fn run<T>(work: impl Future<Output = T>) -> T {
         LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(65_536)
-            .preempt_timer(Duration::from_secs(3600))
+            .preempt_timer(Duration::from_hours(1))
             .make()
             .unwrap()
             .run(work)
@@ -214,7 +204,7 @@ mod tests {
                     ended.set(ended.get() + 1);
                 });
             }
-            assert_eq!(gate.inside(), 3);
+            assert_eq!(gate.inside.get(), 3);
             gate.emptied().await;
             assert_eq!(ended.get(), 3);
             assert!(within(Duration::from_millis(10), std::future::pending::<()>()).await.is_none());
@@ -232,7 +222,6 @@ mod tests {
                 other.raise();
             });
             flag.raised().await;
-            assert!(flag.is_raised());
             assert!(flag.take());
             assert!(!flag.take());
         });

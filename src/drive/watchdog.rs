@@ -6,7 +6,7 @@
 //!  still (SIGSTOP, suspend, a throttled container), nobody is blamed. 2. one nudge per [`NUDGE_AFTER`].
 //! Bounds: a nudge after [`NUDGE_AFTER`], the end after `abort_after` of standing still.
 //! Driven by: `Executors` starts it and ends it.
-//! Spec: signal(7): a handler without SA_RESTART makes io_uring_enter return EINTR.
+//! Spec: signal(7): a handler without `SA_RESTART` makes `io_uring_enter` return EINTR.
 #![expect(unsafe_code, reason = "sigaction and tgkill")]
 
 use std::io;
@@ -22,6 +22,8 @@ use super::clock;
 
 /// Time without a heartbeat after which the thread gets a signal.
 pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
+/// Time without a heartbeat after which the process had better end.
+pub const ABORT_AFTER: Duration = Duration::from_secs(10);
 /// How often the heartbeats are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -203,13 +205,11 @@ fn install_handler() -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const ABORT: Duration = Duration::from_secs(10);
-
     #[test]
     fn a_living_executor_is_left_alone() {
         let mut judge = Judge::default();
         for beats in 1..1_000 {
-            assert_eq!(judge.look(TICK, beats, ABORT), Verdict::Alive);
+            assert_eq!(judge.look(TICK, beats, ABORT_AFTER), Verdict::Alive);
         }
     }
 
@@ -220,13 +220,13 @@ mod tests {
         let mut looks = 0;
         loop {
             looks += 1;
-            match judge.look(TICK, 0, ABORT) {
+            match judge.look(TICK, 0, ABORT_AFTER) {
                 Verdict::Nudge { stood } => {
                     nudges += 1;
                     assert!(stood > NUDGE_AFTER * nudges);
                 }
                 Verdict::Abort { stood } => {
-                    assert_eq!(stood, ABORT);
+                    assert_eq!(stood, ABORT_AFTER);
                     break;
                 }
                 verdict => assert_eq!(verdict, Verdict::Alive),
@@ -238,18 +238,18 @@ mod tests {
     #[test]
     fn coming_back_is_said_once() {
         let mut judge = Judge::default();
-        while judge.look(TICK, 0, ABORT) == Verdict::Alive {}
-        assert!(matches!(judge.look(TICK, 1, ABORT), Verdict::Back { .. }));
-        assert_eq!(judge.look(TICK, 1, ABORT), Verdict::Alive);
+        while judge.look(TICK, 0, ABORT_AFTER) == Verdict::Alive {}
+        assert!(matches!(judge.look(TICK, 1, ABORT_AFTER), Verdict::Back { .. }));
+        assert_eq!(judge.look(TICK, 1, ABORT_AFTER), Verdict::Alive);
     }
 
     #[test]
     fn a_stopped_process_blames_nobody() {
         let mut judge = Judge::default();
         // Stopped for a minute, again and again, with a single tick in between.
-        assert_eq!(judge.look(Duration::from_secs(60), 0, ABORT), Verdict::Alive);
-        assert_eq!(judge.look(TICK, 1, ABORT), Verdict::Alive);
-        assert_eq!(judge.look(Duration::from_secs(60), 1, ABORT), Verdict::Alive);
-        assert_eq!(judge.look(TICK, 2, ABORT), Verdict::Alive);
+        assert_eq!(judge.look(Duration::from_secs(60), 0, ABORT_AFTER), Verdict::Alive);
+        assert_eq!(judge.look(TICK, 1, ABORT_AFTER), Verdict::Alive);
+        assert_eq!(judge.look(Duration::from_secs(60), 1, ABORT_AFTER), Verdict::Alive);
+        assert_eq!(judge.look(TICK, 2, ABORT_AFTER), Verdict::Alive);
     }
 }
