@@ -40,6 +40,7 @@ use self::watchdog::{Patient, Pulse, Watchdog};
 use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::event::{Command, Report};
 use crate::proto::flow::Flow;
+use crate::proto::pipeline::{Params, Pipeline};
 use crate::proto::time::{Instant, UnixTime};
 
 /// A pipeline, as the process numbers them.
@@ -64,6 +65,11 @@ pub struct Seed {
 
 /// Makes the core of a pipeline, on its executor.
 pub type MakeCore = Box<dyn FnOnce(Seed) -> Box<dyn Core> + Send>;
+
+/// Makes the core of a real pipeline.
+pub fn pipeline(params: Params) -> MakeCore {
+    Box::new(|Seed { flow, seed, now, wall }| Box::new(Pipeline::new(params, flow, seed, now, wall)))
+}
 
 /// What the executors are started with.
 #[derive(Clone, Debug)]

@@ -67,7 +67,9 @@ pub(crate) struct Room {
     pub(crate) flow: Rc<Flow>,
     pub(crate) resolver: Resolver,
     pub(crate) stopping: Cell<bool>,
-    /// Memory came back that some shard was refused before.
+    /// Releases of memory that were passed on.
+    pub(crate) releases: Cell<u64>,
+    /// Memory came back; some shard may have been refused it before.
     pub(crate) freed: Flag,
     pub(crate) scratch: Cell<Option<Scratch>>,
     pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
@@ -130,6 +132,7 @@ async fn serve(start: Start) {
         flow: Flow::new(memory_bytes),
         resolver,
         stopping: Cell::new(false),
+        releases: Cell::new(0),
         freed: Flag::default(),
         scratch: Cell::new(None),
         buffers: RefCell::default(),

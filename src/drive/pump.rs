@@ -132,7 +132,8 @@ impl Pump {
         if sooner || self.more.get() {
             self.rearm.raise();
         }
-        if self.room.flow.take_freed() {
+        let releases = self.room.flow.releases();
+        if self.room.releases.replace(releases) != releases {
             self.room.freed.raise();
         }
         answer

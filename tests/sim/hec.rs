@@ -38,16 +38,24 @@ impl Hec {
     }
 
     pub fn answer(&mut self, now: u64, request: &Request, plan: &Plan, dice: &mut Dice) -> Answer {
-        if request.path.ends_with("/ack") { self.ack(now, request, plan, dice) } else { self.event(now, request, plan, dice) }
+        if request.path.ends_with("/ack") {
+            self.ack(now, request, plan, dice)
+        } else {
+            self.event(now, request, plan, dice)
+        }
     }
 
     fn event(&mut self, now: u64, request: &Request, plan: &Plan, dice: &mut Dice) -> Answer {
         let text = |status: u16, code: u16, text: &str| {
             Answer::new(status, &[], format!(r#"{{"text":"{text}","code":{code}}}"#).into_bytes())
         };
-        assert!(request.header("user-agent").is_some(), "splunkd falls back to HTTP/1.0 without a user agent");
+        assert!(
+            request.header("user-agent").is_some(),
+            "splunkd falls back to HTTP/1.0 without a user agent"
+        );
         assert_eq!(request.header("content-type"), Some("application/json"));
-        let channel = request.header("x-splunk-request-channel").expect("a channel is always sent").to_owned();
+        let channel =
+            request.header("x-splunk-request-channel").expect("a channel is always sent").to_owned();
         if dice.strike(plan.hec_hang) {
             return Answer::hang();
         }
@@ -60,7 +68,11 @@ impl Hec {
             return match dice.below(4) {
                 0 => text(403, 4, "Invalid token"),
                 1 => text(429, 26, "HEC queue is at capacity"),
-                2 => Answer::new(404, &[], b"{\"text\":\"The requested URL was not found on this server.\",\"code\":404}".to_vec()),
+                2 => Answer::new(
+                    404,
+                    &[],
+                    b"{\"text\":\"The requested URL was not found on this server.\",\"code\":404}".to_vec(),
+                ),
                 _ => Answer::new(303, &[("Location", "/en-US/")], b"<html></html>".to_vec()),
             };
         }
@@ -75,7 +87,8 @@ impl Hec {
                 let id = self.take(now, &channel, &numbers[..at], plan, dice);
                 let id = id.filter(|_| at > 0).map_or(String::new(), |id| format!(r#","ackId":{id}"#));
                 let (code, number) = if dice.below(2) == 0 { (6, at) } else { (7, at + 1) };
-                let body = format!(r#"{{"text":"refused","code":{code},"invalid-event-number":{number}{id}}}"#);
+                let body =
+                    format!(r#"{{"text":"refused","code":{code},"invalid-event-number":{number}{id}}}"#);
                 return Answer::new(400, &[], body.into_bytes());
             }
         }
@@ -94,7 +107,14 @@ impl Hec {
     }
 
     /// Takes records; with acknowledgements they are stored when they are indexed.
-    fn take(&mut self, now: u64, channel: &str, numbers: &[(u32, u64)], plan: &Plan, dice: &mut Dice) -> Option<u64> {
+    fn take(
+        &mut self,
+        now: u64,
+        channel: &str,
+        numbers: &[(u32, u64)],
+        plan: &Plan,
+        dice: &mut Dice,
+    ) -> Option<u64> {
         if !self.acks {
             self.stored.extend_from_slice(numbers);
             return None;
@@ -125,7 +145,9 @@ impl Hec {
             if indexed {
                 // True once, then the state is gone.
                 self.channels.get_mut(&channel).unwrap().pending.remove(&id);
-                if let Some(at) = self.unconfirmed.iter().position(|(name, number, _)| *name == channel && *number == id) {
+                if let Some(at) =
+                    self.unconfirmed.iter().position(|(name, number, _)| *name == channel && *number == id)
+                {
                     let (_, _, numbers) = self.unconfirmed.remove(at);
                     self.stored.extend_from_slice(&numbers);
                 }

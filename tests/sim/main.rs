@@ -34,7 +34,9 @@ fn nothing_is_lost_under_any_seed() {
     for seed in 0..seeds {
         match run(seed, false) {
             Ok(outcome) => total.add(&outcome),
-            Err(law) => panic!("seed {seed}: {law}\nreplay: SIM_SEED={seed} cargo test --test sim -- --nocapture"),
+            Err(law) => {
+                panic!("seed {seed}: {law}\nreplay: SIM_SEED={seed} cargo test --test sim -- --nocapture")
+            }
         }
     }
     println!(

@@ -67,7 +67,11 @@ pub fn take_request(buffer: &mut Vec<u8>) -> Option<Request> {
     let body = buffer[head_end..head_end + length].to_vec();
     buffer.drain(..head_end + length);
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let query = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), unescape(v))).collect();
+    let query = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (k.to_owned(), unescape(v)))
+        .collect();
     Some(Request { path: path.to_owned(), headers, body, query })
 }
 
@@ -76,7 +80,8 @@ fn unescape(text: &str) -> String {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
-            let hex: String = [bytes.next().unwrap(), bytes.next().unwrap()].iter().map(|b| *b as char).collect();
+            let hex: String =
+                [bytes.next().unwrap(), bytes.next().unwrap()].iter().map(|b| *b as char).collect();
             out.push(u8::from_str_radix(&hex, 16).unwrap());
         } else {
             out.push(byte);

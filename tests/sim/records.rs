@@ -48,7 +48,8 @@ pub fn numbers(body: &[u8]) -> Vec<(u32, u64)> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines
         .map(|line| {
-            let value: serde_json::Value = serde_json::from_slice(line).expect("each line is one JSON object");
+            let value: serde_json::Value =
+                serde_json::from_slice(line).expect("each line is one JSON object");
             let seq = value["event"]["seq"].as_str().expect("a record has its number").to_owned();
             let (shard, number) = seq.split_once('-').unwrap();
             (shard.parse().unwrap(), number.parse().unwrap())

@@ -62,7 +62,11 @@ impl Sls {
                 (502, ""),
             ];
             let (status, code) = all[usize::try_from(dice.below(all.len() as u64)).unwrap()];
-            return if code.is_empty() { Answer::new(status, &[], b"<html>bad gateway</html>".to_vec()) } else { error(status, code) };
+            return if code.is_empty() {
+                Answer::new(status, &[], b"<html>bad gateway</html>".to_vec())
+            } else {
+                error(status, code)
+            };
         }
         let shard: usize = request.path.rsplit('/').next().unwrap().parse().unwrap();
         let shard = &self.shards[shard];

@@ -212,7 +212,9 @@ impl World {
         }
         let (bodies, frames) = (self.flow.bodies.used(), self.flow.frames.used());
         if (bodies, frames) != (0, 0) {
-            return Err(format!("credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"));
+            return Err(format!(
+                "credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"
+            ));
         }
         let all: Vec<(u32, u64)> = self.hecs.iter().flat_map(|hec| hec.stored.iter().copied()).collect();
         let out_of_order = self.hecs.iter().map(|hec| disorder(&hec.stored)).sum();
@@ -330,7 +332,11 @@ impl World {
             }
             Event::Routes(process, endpoint, failed) => {
                 if process == self.process {
-                    let routes = if failed { Err("no such host".into()) } else { Ok(vec![RouteId(u32::from(endpoint.0))]) };
+                    let routes = if failed {
+                        Err("no such host".into())
+                    } else {
+                        Ok(vec![RouteId(u32::from(endpoint.0))])
+                    };
                     self.pipeline.handle_routes(now, endpoint, routes);
                 }
             }
@@ -393,7 +399,11 @@ impl World {
         let mut rest = bytes.as_slice();
         let mut pieces = Vec::new();
         while !rest.is_empty() {
-            let length = if self.dice.below(4) == 0 { 1 + self.dice.below(rest.len() as u64) } else { rest.len() as u64 };
+            let length = if self.dice.below(4) == 0 {
+                1 + self.dice.below(rest.len() as u64)
+            } else {
+                rest.len() as u64
+            };
             let (piece, more) = rest.split_at(usize::try_from(length).unwrap());
             at += 1;
             pieces.push((at, piece.to_vec()));
@@ -404,7 +414,8 @@ impl World {
             self.at(at - self.now, Event::ToClient(process, conn, piece));
         }
         if answer.torn || answer.close {
-            let kind = if answer.torn && self.dice.below(2) == 0 { ClosedKind::Reset } else { ClosedKind::Eof };
+            let kind =
+                if answer.torn && self.dice.below(2) == 0 { ClosedKind::Reset } else { ClosedKind::Eof };
             self.at(at + 2 - self.now, Event::Closed(process, conn, kind));
         }
     }
@@ -422,7 +433,10 @@ impl World {
                 let held = &mut self.sls.shards[shard.0 as usize];
                 if self.epochs.get(&shard.0) == Some(&epoch.0) {
                     if group < held.checkpoint {
-                        return Err(format!("shard {shard}: the safe cursor went back from {} to {group}", held.checkpoint));
+                        return Err(format!(
+                            "shard {shard}: the safe cursor went back from {} to {group}",
+                            held.checkpoint
+                        ));
                     }
                     held.checkpoint = group;
                 }
@@ -433,7 +447,9 @@ impl World {
                     self.at(wait * MILLI, Event::Assign(self.process, shard.0));
                 }
             }
-            Report::CursorExpired { shard, .. } => return Err(format!("shard {shard}: a cursor was refused")),
+            Report::CursorExpired { shard, .. } => {
+                return Err(format!("shard {shard}: a cursor was refused"));
+            }
             Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
         }
         Ok(())
@@ -456,7 +472,11 @@ impl World {
             self.hecs[at].restart();
         }
         if self.dice.strike(self.plan.reset)
-            && let Some(conn) = self.links.keys().copied().nth(usize::try_from(self.dice.below(self.links.len().max(1) as u64)).unwrap())
+            && let Some(conn) = self
+                .links
+                .keys()
+                .copied()
+                .nth(usize::try_from(self.dice.below(self.links.len().max(1) as u64)).unwrap())
         {
             self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
         }
@@ -509,7 +529,8 @@ fn disorder(stored: &[(u32, u64)]) -> u64 {
 
 fn new_pipeline(seed: u64, flow: Rc<Flow>, process: u64) -> Pipeline {
     let endpoint = api::Endpoint { project: "p", host: "sls.test", port: 443, tls: true };
-    let endpoints = ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
+    let endpoints =
+        ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
     let params = Params {
         source: source::Params {
             caller: Caller::new(&endpoint, "group", "consumer", Version::V1),

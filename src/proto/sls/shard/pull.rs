@@ -199,7 +199,11 @@ impl Pull {
     fn feed(&mut self, bytes: &[u8]) -> Result<Option<(usize, Progress)>, String> {
         let Some(link) = &mut self.link else { return Ok(None) };
         let Some(asked) = &mut self.asked else {
-            return if bytes.is_empty() { Ok(None) } else { Err("SLS answers although nothing was asked".to_owned()) };
+            return if bytes.is_empty() {
+                Ok(None)
+            } else {
+                Err("SLS answers although nothing was asked".to_owned())
+            };
         };
         let step = link.parser.handle(bytes, &mut asked.compressed).map_err(|error| error.to_string())?;
         let refused = link.parser.head().is_some_and(|head| head.status() != 200);
