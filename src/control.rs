@@ -13,3 +13,19 @@ pub mod pipeline;
 pub mod placement;
 pub mod signals;
 pub mod sls_api;
+
+use crate::drive::clock;
+use crate::proto::sls::lease::call::{Call, CallError};
+use crate::proto::sls::lease::verdict::Verdict;
+use crate::report::{self, Exit, Place, Text};
+
+/// Words a start that failed, and says how the process should end.
+pub fn failed_start(place: &Place, call: &Call, cause: &CallError) -> (Exit, Text) {
+    let exit = if Verdict::of(cause).needs_operator() { Exit::Refused } else { Exit::Unreachable };
+    let doing = narrate::doing(call);
+    let text = match cause {
+        CallError::Sls(error) => report::sls_error(place, doing, error, clock::wall()),
+        CallError::Transport { why, .. } => report::sls_unreachable(place, doing, why),
+    };
+    (exit, text)
+}

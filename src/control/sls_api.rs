@@ -51,6 +51,22 @@ pub struct ApiSpec {
     pub call_timeout: Duration,
 }
 
+impl ApiSpec {
+    /// Host, user agent and signature: the same for both planes.
+    pub fn caller(&self) -> Caller {
+        let host = self.bracketed_host();
+        let Endpoint { https, port, .. } = self.endpoint;
+        let endpoint = api::Endpoint { project: &self.project, host: &host, port, tls: https };
+        Caller::new(&endpoint, &self.group, &self.consumer, self.version.clone())
+    }
+
+    /// The host as URLs and `Host` want it.
+    fn bracketed_host(&self) -> String {
+        let host = self.endpoint.host.as_str();
+        if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+    }
+}
+
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say it")]
@@ -83,11 +99,7 @@ impl SlsApi {
     /// Reads the trust roots; connects to nothing yet.
     pub fn new(spec: &ApiSpec) -> Result<Self, ApiError> {
         let Endpoint { https, port, is_ip_or_localhost, .. } = spec.endpoint;
-        let name = spec.endpoint.host.as_str();
-        let host =
-            if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() };
-        let endpoint = api::Endpoint { project: &spec.project, host: &host, port, tls: https };
-        let caller = Caller::new(&endpoint, &spec.group, &spec.consumer, spec.version.clone());
+        let caller = spec.caller();
         let call_timeout = spec.call_timeout.min(CALL_TIMEOUT_MAX);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -103,6 +115,7 @@ impl SlsApi {
             config = config.tls_config(tls(spec.ca_file.as_deref())?);
         }
         let scheme = if https { "https" } else { "http" };
+        let host = spec.bracketed_host();
         let host = if is_ip_or_localhost { host } else { format!("{}.{host}", spec.project) };
         Ok(Self {
             agent: config.build().new_agent(),
