@@ -74,10 +74,10 @@ impl Narrator {
         let group = self.place.consumer_group.clone();
         match event {
             LeaseEvent::GroupCreated => {
-                tracing::info!("pipeline {name}: made consumer group {group} of {store}")
+                tracing::info!("pipeline {name}: made consumer group {group} of {store}");
             }
             LeaseEvent::GroupUpdated => {
-                tracing::info!("pipeline {name}: set timeout and order of consumer group {group}")
+                tracing::info!("pipeline {name}: set timeout and order of consumer group {group}");
             }
             LeaseEvent::GroupUpdateRefused { cause } => {
                 let text = self.text(Doing::UpdateGroup, cause, wall);
@@ -99,7 +99,7 @@ impl Narrator {
                 }
             }
             LeaseEvent::HeartbeatFailing { cause, .. } => {
-                self.raise(now, Doing::Heartbeat, cause, wall, None)
+                self.raise(now, Doing::Heartbeat, cause, wall, None);
             }
             LeaseEvent::HeartbeatRestored { failures } => self.clear(now, Doing::Heartbeat, *failures),
             LeaseEvent::LeaseExpired { shards } => {
@@ -107,7 +107,9 @@ impl Narrator {
                     "pipeline {name}: no heartbeat was answered for the group's timeout: stopped shards {} at once - nothing lost, they begin again at their checkpoints",
                     list(shards)
                 );
-                shards.iter().for_each(|shard| self.forget(*shard));
+                for shard in shards {
+                    self.forget(*shard);
+                }
             }
             LeaseEvent::ShardAcquired { shard } => tracing::debug!("pipeline {name}: shard {shard} is ours"),
             LeaseEvent::ShardStarted { shard, cursor, origin } => {
@@ -122,7 +124,8 @@ impl Narrator {
             }
             LeaseEvent::ShardReleased { shard, saved: false } => {
                 tracing::warn!(
-                    "pipeline {name}: shard {shard} given up, but its last checkpoint could not be saved - nothing lost, its next consumer sends some records again"
+                    "pipeline {name}: shard {shard} given up, but its last checkpoint could not be saved - nothing \
+                     lost, its next consumer sends some records again"
                 );
                 self.forget(*shard);
             }
@@ -135,7 +138,8 @@ impl Narrator {
             }
             LeaseEvent::DrainTimedOut { shard, waited } => {
                 tracing::warn!(
-                    "pipeline {name}: shard {shard} did not drain within {waited:?} and was cut - nothing lost, what was in flight is sent again by its next consumer"
+                    "pipeline {name}: shard {shard} did not drain within {waited:?} and was cut - nothing lost, \
+                     what was in flight is sent again by its next consumer"
                 );
             }
             LeaseEvent::ShardHeld { call, cause, retry_in, .. } => {

@@ -325,7 +325,7 @@ impl Controller {
     fn tell(&mut self, now: Instant, event: &LeaseEvent) {
         match event {
             LeaseEvent::ShardReleased { shard, .. } | LeaseEvent::ShardLost { shard, .. } => {
-                self.unroute(*shard)
+                self.unroute(*shard);
             }
             LeaseEvent::LeaseExpired { shards } => shards.iter().for_each(|shard| self.unroute(*shard)),
             _ => {}
@@ -403,7 +403,8 @@ impl Controller {
             Outcome::Undrained { shards } => {
                 let shards = shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 tracing::warn!(
-                    "pipeline {}: the stop took too long, shards {shards} were cut - nothing lost, what was in flight is sent again at the next start",
+                    "pipeline {}: the stop took too long, shards {shards} were cut - nothing lost, \
+                     what was in flight is sent again at the next start",
                     self.name
                 );
             }

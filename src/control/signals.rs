@@ -49,7 +49,8 @@ pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListe
                 Ask::ExitNow => {
                     tracing::warn!(
                         signal,
-                        "second signal: ending at once - nothing is lost, what was in flight is sent again"
+                        "second signal: ending at once - nothing is lost, \
+                         what was in flight is sent again"
                     );
                     std::process::exit(EXIT_FAILED);
                 }

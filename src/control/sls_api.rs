@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, ProxyProtocol};
@@ -206,7 +206,7 @@ impl SlsApi {
 
 fn proxy(url: &ProxyUrl) -> Result<Proxy, ApiError> {
     let mut builder = Proxy::builder(ProxyProtocol::Http).host(&url.host).port(url.port);
-    if let Some(user_info) = url.user_info.as_ref().map(|user_info| user_info.expose_secret()) {
+    if let Some(user_info) = url.user_info.as_ref().map(ExposeSecret::expose_secret) {
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         builder = builder.username(user).password(password);
     }
