@@ -1,1 +1,2 @@
 //! loadgen
+pub mod fault;
