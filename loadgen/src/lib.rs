@@ -1,2 +1,3 @@
 //! loadgen
 pub mod fault;
+pub mod sls;
