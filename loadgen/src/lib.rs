@@ -8,3 +8,4 @@
 
 pub mod fault;
 pub mod payload;
+pub mod verify;
