@@ -1,1 +1,2 @@
-fn main(){}
+//! `loadgen`: the bundled servers on their own.
+fn main() {}
