@@ -172,12 +172,12 @@ mod tests {
             for block in &blocks {
                 joiner.push(block);
             }
-            let joined = joiner.finish();
+            let whole = joiner.finish();
             let want = parts.concat();
-            let got = lz4_flex::block::decompress(&joined, want.len()).unwrap();
+            let got = lz4_flex::block::decompress(&whole, want.len()).unwrap();
             assert_eq!(got, want, "round {round}");
             let sum: usize = blocks.iter().map(Block::len).sum();
-            assert!(joined.len() <= sum + 5 * parts.len() + 1, "round {round}");
+            assert!(whole.len() <= sum + 5 * parts.len() + 1, "round {round}");
         }
     }
 }

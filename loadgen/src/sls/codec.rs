@@ -73,7 +73,11 @@ impl Codec {
                 raw
             }
         };
-        ensure!(raw.len() == raw_size, "the body holds {} bytes, x-log-bodyrawsize says {raw_size}", raw.len());
+        ensure!(
+            raw.len() == raw_size,
+            "the body holds {} bytes, x-log-bodyrawsize says {raw_size}",
+            raw.len()
+        );
         Ok(raw)
     }
 }

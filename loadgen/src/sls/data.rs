@@ -14,11 +14,10 @@ use anyhow::Result;
 
 use super::block::{Block, Joiner};
 use super::codec::Codec;
-use super::wire;
 
 /// Consecutive groups as they stand in a `LogGroupList`.
 #[derive(Debug, Default)]
-pub struct Segment {
+pub(crate) struct Segment {
     raw: Vec<u8>,
     /// Where each group ends in `raw`.
     ends: Vec<usize>,
@@ -34,8 +33,10 @@ const SEGMENT_GROUPS: usize = 250;
 
 impl Segment {
     /// Appends a serialised group that holds so many logs.
-    pub fn push(&mut self, group: &[u8], logs: u64) {
-        self.raw.extend(wire::group_header(group.len()));
+    pub(crate) fn push(&mut self, group: &[u8], logs: u64) {
+        // Tag and length of one element of a `LogGroupList`.
+        self.raw.push(0x0A);
+        prost::encoding::encode_varint(group.len() as u64, &mut self.raw);
         self.raw.extend_from_slice(group);
         self.ends.push(self.raw.len());
         self.logs.push(self.logs_total() + logs);
@@ -43,27 +44,27 @@ impl Segment {
     }
 
     /// Whether the next group should begin another segment.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.raw.len() >= SEGMENT_BYTES || self.ends.len() >= SEGMENT_GROUPS
     }
 
     /// Groups in it.
-    pub fn groups(&self) -> u64 {
+    pub(crate) fn groups(&self) -> u64 {
         self.ends.len() as u64
     }
 
     /// Logs in it.
-    pub fn logs_total(&self) -> u64 {
+    pub(crate) fn logs_total(&self) -> u64 {
         self.logs.last().copied().unwrap_or(0)
     }
 
     /// Serialised size.
-    pub fn raw_bytes(&self) -> u64 {
+    pub(crate) fn raw_bytes(&self) -> u64 {
         self.raw.len() as u64
     }
 
     /// Compresses it now rather than at the first pull.
-    pub fn compress(&self) {
+    pub(crate) fn compress(&self) {
         self.block();
     }
 
@@ -157,17 +158,18 @@ impl ShardData {
 
     /// Moves the end of what is readable to where the schedule has it now.
     pub(crate) fn advance(&mut self, now_ms: u64) {
-        let now_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+        let received_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
         let total = self.total();
-        let released = self.schedule.map(|plan| {
-            let bytes = u128::from(now_ms.saturating_sub(plan.start_ms)) * u128::from(plan.bytes_per_second) / 1000;
+        let limit = self.schedule.map(|plan| {
+            let bytes =
+                u128::from(now_ms.saturating_sub(plan.start_ms)) * u128::from(plan.bytes_per_second) / 1000;
             plan.offset.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
         });
         while self.visible < total {
-            if released.is_some_and(|released| self.offset_after(self.visible) > released) {
+            if limit.is_some_and(|limit| self.offset_after(self.visible) > limit) {
                 return;
             }
-            self.received.push_back(now_s);
+            self.received.push_back(received_s);
             self.visible += 1;
         }
     }
@@ -311,7 +313,12 @@ impl Range {
         }
         let fresh: Vec<Option<Block>> =
             self.parts.iter().map(|part| (!part.is_whole()).then(|| Block::compress(part.raw()))).collect();
-        let blocks = || self.parts.iter().zip(&fresh).map(|(part, fresh)| fresh.as_ref().unwrap_or_else(|| part.segment.block()));
+        let blocks = || {
+            self.parts
+                .iter()
+                .zip(&fresh)
+                .map(|(part, fresh)| fresh.as_ref().unwrap_or_else(|| part.segment.block()))
+        };
         let mut joiner = Joiner::with_capacity(blocks().map(|block| block.len() + 8).sum());
         blocks().for_each(|block| joiner.push(block));
         Ok(joiner.finish())

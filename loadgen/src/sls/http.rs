@@ -63,6 +63,9 @@ pub(crate) enum Delivery {
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
+
+    /// The time that answers are dated with (unix ms).
+    fn now_ms(&self) -> u64;
 }
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -150,7 +153,10 @@ impl Wire {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        async fn all(stream: &mut (impl AsyncWrite + AsyncRead + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+        async fn all(
+            stream: &mut (impl AsyncWrite + AsyncRead + Unpin),
+            bytes: &[u8],
+        ) -> std::io::Result<()> {
             stream.write_all(bytes).await?;
             stream.flush().await
         }
@@ -178,7 +184,7 @@ async fn converse(mut wire: Wire, handler: Arc<impl Handler>) -> Result<()> {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(()),
             Err(error) => {
-                wire.write(&head(&Reply::new(400), 0, false)).await?;
+                wire.write(&head(&Reply::new(400), 0, false, handler.now_ms())).await?;
                 return Err(error);
             }
         };
@@ -190,15 +196,15 @@ async fn converse(mut wire: Wire, handler: Arc<impl Handler>) -> Result<()> {
         if !reply.delay.is_zero() {
             tokio::time::sleep(reply.delay).await;
         }
-        if !deliver(&mut wire, &reply, keep_alive).await? || !keep_alive {
+        if !deliver(&mut wire, &reply, keep_alive, handler.now_ms()).await? || !keep_alive {
             return Ok(());
         }
     }
 }
 
 /// Sends an answer; false when the connection has to end.
-async fn deliver(wire: &mut Wire, reply: &Reply, keep_alive: bool) -> Result<bool> {
-    let head = head(reply, reply.body.len(), keep_alive);
+async fn deliver(wire: &mut Wire, reply: &Reply, keep_alive: bool, now_ms: u64) -> Result<bool> {
+    let head = head(reply, reply.body.len(), keep_alive, now_ms);
     match reply.delivery {
         Delivery::Whole => send(wire, &head, &reply.body).await?,
         Delivery::Twice => {
@@ -243,12 +249,12 @@ async fn send(wire: &mut Wire, head: &[u8], body: &[u8]) -> std::io::Result<()> 
     wire.write(body).await
 }
 
-fn head(reply: &Reply, length: usize, keep_alive: bool) -> Vec<u8> {
+fn head(reply: &Reply, length: usize, keep_alive: bool, now_ms: u64) -> Vec<u8> {
     let mut text = format!(
         "HTTP/1.1 {} {}\r\nserver: nginx\r\ndate: {}\r\ncontent-length: {length}\r\nconnection: {}\r\n",
         reply.status,
         reason(reply.status),
-        http_date(super::clock::unix_ms() / 1000),
+        http_date(now_ms / 1000),
         if keep_alive { "keep-alive" } else { "close" },
     );
     for (name, value) in &reply.headers {
@@ -301,8 +307,7 @@ fn parse_head(input: &[u8]) -> Result<Option<(Request, usize, Framing)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head_len) = head.parse(input)? else { return Ok(None) };
-    let mut request =
-        Request { method: head.method.unwrap_or_default().to_owned(), ..Request::default() };
+    let mut request = Request { method: head.method.unwrap_or_default().to_owned(), ..Request::default() };
     for header in head.headers.iter() {
         let value = String::from_utf8_lossy(header.value).trim().to_owned();
         request.headers.push((header.name.to_ascii_lowercase(), value));
@@ -318,7 +323,9 @@ fn parse_head(input: &[u8]) -> Result<Option<(Request, usize, Framing)>> {
     let framing = Framing {
         length: request.header("content-length").map_or(Ok(0), str::parse).context("Content-Length")?,
         keep_alive: if head.version == Some(1) { connection != "close" } else { connection == "keep-alive" },
-        expects_continue: request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")),
+        expects_continue: request
+            .header("expect")
+            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue")),
     };
     Ok(Some((request, head_len, framing)))
 }
@@ -339,15 +346,12 @@ fn percent_decode(text: &str, plus: bool) -> String {
     while let Some((&byte, tail)) = rest.split_first() {
         let escape = (byte == b'%').then(|| tail.get(..2)).flatten();
         let decoded = escape.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        rest = match decoded {
-            Some(value) => {
-                out.push(value);
-                tail.get(2..).unwrap_or_default()
-            }
-            None => {
-                out.push(if plus && byte == b'+' { b' ' } else { byte });
-                tail
-            }
+        rest = if let Some(value) = decoded {
+            out.push(value);
+            tail.get(2..).unwrap_or_default()
+        } else {
+            out.push(if plus && byte == b'+' { b' ' } else { byte });
+            tail
         };
     }
     String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
@@ -382,7 +386,10 @@ mod tests {
         let mut request = Request::default();
         let authority = request.set_target("http://p.example.com:80/logstores/a%20b?x=1%262&y=a+b%2B&z&=e");
         assert_eq!(authority.as_deref(), Some("p.example.com:80"));
-        assert_eq!((request.raw_path.as_str(), request.path.as_str()), ("/logstores/a%20b", "/logstores/a b"));
+        assert_eq!(
+            (request.raw_path.as_str(), request.path.as_str()),
+            ("/logstores/a%20b", "/logstores/a b")
+        );
         let pairs: Vec<_> = request.query.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("x", "1&2"), ("y", "a b+"), ("z", ""), ("", "e")]);
         assert_eq!(request.set_target("/a+b%zz%4"), None);

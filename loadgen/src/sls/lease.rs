@@ -206,11 +206,6 @@ impl Leases {
         self.in_order
     }
 
-    /// Whether the group knows this shard.
-    pub(crate) fn has_shard(&self, shard: u32) -> bool {
-        self.shards.contains_key(&shard)
-    }
-
     fn shards_of(&self, consumer: &str) -> Vec<u32> {
         self.shards
             .iter()
@@ -234,16 +229,20 @@ impl Leases {
     fn assign_free(&mut self, now: u64, consumer: &str) {
         loop {
             let loads = self.loads();
-            let working =
-                self.shards.values().filter(|lease| !matches!(lease.state, LeaseState::Wait | LeaseState::Over));
-            let (base, extra) = (working.clone().count() / loads.len().max(1), working.count() % loads.len().max(1));
+            let working = self
+                .shards
+                .values()
+                .filter(|lease| !matches!(lease.state, LeaseState::Wait | LeaseState::Over));
+            let (base, extra) =
+                (working.clone().count() / loads.len().max(1), working.count() % loads.len().max(1));
             let mine = loads.get(consumer).copied().unwrap_or(0);
             let above = loads.values().filter(|load| **load > base).count();
             if mine > base || (mine == base && above >= extra) {
                 return;
             }
             let free = self.shards.values_mut().find(|lease| {
-                let barred = lease.barred.as_ref().is_some_and(|(name, until)| name == consumer && now < *until);
+                let barred =
+                    lease.barred.as_ref().is_some_and(|(name, until)| name == consumer && now < *until);
                 lease.state == LeaseState::NotAlloc && !barred && now >= lease.free_from
             });
             let Some(lease) = free else { return };
@@ -263,11 +262,12 @@ impl Leases {
             }
             let rich = rich.to_owned();
             // A shard that is on its way anyway is better redirected than another one moved.
-            let on_its_way =
-                |lease: &&mut Lease| matches!(&lease.state, LeaseState::Transfer { next, .. } if *next == rich);
+            let on_its_way = |lease: &&mut Lease| matches!(&lease.state, LeaseState::Transfer { next, .. } if *next == rich);
             let has = |lease: &&mut Lease| matches!(&lease.state, LeaseState::AlreadyAlloc { holder } if *holder == rich);
             let redirected = self.shards.values_mut().find(on_its_way).map(|lease| redirect(lease, consumer));
-            if redirected.is_none() && self.shards.values_mut().rev().find(has).map(|lease| redirect(lease, consumer)).is_none() {
+            if redirected.is_none()
+                && self.shards.values_mut().rev().find(has).map(|lease| redirect(lease, consumer)).is_none()
+            {
                 return;
             }
         }
@@ -335,7 +335,9 @@ fn owner(state: &LeaseState) -> Option<&str> {
 }
 
 fn redirect(lease: &mut Lease, to: &str) {
-    let (LeaseState::AlreadyAlloc { holder } | LeaseState::Transfer { holder, .. }) = &lease.state else { return };
+    let (LeaseState::AlreadyAlloc { holder } | LeaseState::Transfer { holder, .. }) = &lease.state else {
+        return;
+    };
     lease.state = if holder == to {
         LeaseState::AlreadyAlloc { holder: to.to_owned() }
     } else {

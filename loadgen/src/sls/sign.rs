@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
+use hmac::Hmac;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -34,12 +34,8 @@ impl Claim {
         let (credential, signature) = rest.split_once(",Signature=")?;
         let mut parts = credential.split('/');
         let mut part = || parts.next().map(str::to_owned);
-        let claim = Self::V4 {
-            key_id: part()?,
-            date: part()?,
-            region: part()?,
-            signature: signature.to_owned(),
-        };
+        let claim =
+            Self::V4 { key_id: part()?, date: part()?, region: part()?, signature: signature.to_owned() };
         (parts.next() == Some("sls") && parts.next() == Some("aliyun_v4_request") && parts.next().is_none())
             .then_some(claim)
     }
@@ -83,10 +79,11 @@ fn v1(request: &Request, path: &str, with_log_date: bool, secret: &str) -> Strin
     }
     text.push('\n');
     for (name, value) in signed_headers(request, |name| with_log_date || name != "x-log-date") {
-        text.push_str(&format!("{name}:{value}\n"));
+        text.extend([name, ":", value, "\n"]);
     }
     text.push_str(path);
-    let pairs: Vec<String> = sorted_query(request).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> =
+        sorted_query(request).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     if !pairs.is_empty() {
         text.push('?');
         text.push_str(&pairs.join("&"));
@@ -97,7 +94,11 @@ fn v1(request: &Request, path: &str, with_log_date: bool, secret: &str) -> Strin
 fn v4(request: &Request, path: &str, date: &str, region: &str, secret: &str) -> String {
     let query: Vec<String> = sorted_query(request)
         .into_iter()
-        .map(|(key, value)| if value.is_empty() { key.to_owned() } else { format!("{key}={}", percent_encode(value)) })
+        .map(
+            |(key, value)| {
+                if value.is_empty() { key.to_owned() } else { format!("{key}={}", percent_encode(value)) }
+            },
+        )
         .collect();
     let mut headers = signed_headers(request, |_| true);
     for name in ["content-type", "host"] {
@@ -105,7 +106,7 @@ fn v4(request: &Request, path: &str, date: &str, region: &str, secret: &str) -> 
     }
     headers.sort_unstable();
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
-    let block: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let block: String = headers.iter().flat_map(|(name, value)| [name, ":", value, "\n"]).collect();
     let canonical = format!(
         "{}\n{path}\n{}\n{block}\n{}\n{}",
         request.method,
@@ -157,7 +158,7 @@ fn percent_encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.extend(["%", &hex(&[byte]).to_ascii_uppercase()]);
         }
     }
     out
@@ -165,7 +166,8 @@ fn percent_encode(text: &str) -> String {
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

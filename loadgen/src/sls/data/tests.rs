@@ -2,18 +2,20 @@ use prost::Message as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::sls::wire::{Log, LogGroup, LogGroupList};
+use crate::payload::{Content, Log, LogGroup, LogGroupList};
 
 /// Group number n of a shard under test: its only log says so.
 fn group(n: u64, padding: usize) -> Vec<u8> {
-    let fields = [("n", n.to_string()), ("pad", "x".repeat(padding))];
-    LogGroup::of("t", "s", [Log::of(1, fields)]).encode_to_vec()
+    let field = |key: &'static str, value: String| Content { key: key.into(), value: value.into() };
+    let contents = vec![field("n", n.to_string()), field("pad", "x".repeat(padding))];
+    LogGroup { logs: vec![Log { time: 1, contents, time_ns: None }], ..LogGroup::default() }.encode_to_vec()
 }
 
 fn numbers(raw: &[u8]) -> Vec<u64> {
     let list = LogGroupList::decode(raw).unwrap();
-    let number = |group: &LogGroup| String::from_utf8_lossy(&group.logs[0].contents[0].value).parse().unwrap();
-    list.groups.iter().map(number).collect()
+    let number =
+        |group: &LogGroup| String::from_utf8_lossy(&group.logs[0].contents[0].value).parse().unwrap();
+    list.log_groups.iter().map(number).collect()
 }
 
 #[test]

@@ -175,13 +175,14 @@ struct Client {
 fn honest_clients_never_share_a_shard_and_end_up_even() {
     for seed in 0..300 {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        let mut leases = group(rng.random_range(1..9));
-        let mut shards = leases.states().len() as u32;
+        let mut shards = rng.random_range(1..9);
+        let mut leases = group(shards);
         let mut clients: Vec<Client> = (0..6).map(|_| Client::default()).collect();
         let mut now = 0;
         let beat = |leases: &mut Leases, client: &mut Client, index: usize, now: u64, lazy: bool| {
             let body: Vec<u32> = client.working.iter().copied().collect();
-            let answer: BTreeSet<u32> = leases.heartbeat(now, &format!("c{index}"), &body).into_iter().collect();
+            let answer: BTreeSet<u32> =
+                leases.heartbeat(now, &format!("c{index}"), &body).into_iter().collect();
             client.last = now;
             client.working.extend(&answer);
             client.held = answer;

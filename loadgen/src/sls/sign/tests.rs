@@ -48,8 +48,11 @@ fn every_golden_signature_matches() {
     let mut checked = 0;
     for file in ["signature_v1.json", "signature_v4.json", "signature_known_answers.json"] {
         for vector in vectors(file) {
-            let request =
-                if vector.get("params").is_some() { request_before_signing(&vector) } else { request(&vector) };
+            let request = if vector.get("params").is_some() {
+                request_before_signing(&vector)
+            } else {
+                request(&vector)
+            };
             let mut request = request;
             // A Content-MD5 that the client computes is not among the headers of some published vectors.
             if request.header("content-md5").is_none()
