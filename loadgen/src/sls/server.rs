@@ -240,3 +240,6 @@ fn identity(config: &SlsConfig, dir: &Path) -> Result<(Identity, PathBuf)> {
     std::fs::write(&file, &identity.ca_pem).with_context(|| format!("write {}", file.display()))?;
     Ok((identity, file))
 }
+
+#[cfg(test)]
+mod tests;

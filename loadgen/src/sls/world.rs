@@ -259,7 +259,7 @@ impl Logstore {
 impl Shard {
     /// The cursor of a group.
     pub(crate) fn cursor(&self, group: u64) -> String {
-        STANDARD_LAX.encode(self.cursor_number(group).to_string())
+        encode_cursor(self.cursor_number(group))
     }
 
     /// The decimal inside the cursor of a group.
@@ -304,6 +304,11 @@ impl ReadQuota {
             *self = Self { second: now_ms / 1000, count: 0, bytes: 0 };
         }
     }
+}
+
+/// The cursor of a number.
+pub(crate) fn encode_cursor(number: u64) -> String {
+    STANDARD_LAX.encode(number.to_string())
 }
 
 /// The refusal of a group that is not there.
