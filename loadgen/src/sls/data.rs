@@ -308,8 +308,10 @@ impl Range {
         if self.parts.is_empty() {
             return Ok(Vec::new());
         }
-        if codec != Codec::Lz4 {
-            return codec.compress(&self.raw());
+        match codec {
+            Codec::Lz4 => {}
+            Codec::None => return Ok(self.raw()),
+            Codec::Zstd | Codec::Deflate => return codec.compress(&self.raw()),
         }
         let fresh: Vec<Option<Block>> =
             self.parts.iter().map(|part| (!part.is_whole()).then(|| Block::compress(part.raw()))).collect();
