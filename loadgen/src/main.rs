@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadgen::sink::hec;
+use loadgen::sls;
 use tracing_subscriber::EnvFilter;
 
 /// The bundled servers of sls2siem, for testing any client.
@@ -19,6 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serves logs as Alibaba Cloud SLS does: signatures, cursors, leases, checkpoints.
+    Sls(Box<sls::SlsArgs>),
     /// Receives Splunk HEC: counts fast, or answers as splunkd does with --strict.
     Hec(Box<hec::HecArgs>),
 }
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
+        Command::Sls(args) => sls::run(&args),
         Command::Hec(args) => hec::run(*args),
     };
     done.unwrap_or_else(|why| {
