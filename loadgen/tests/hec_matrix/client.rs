@@ -105,11 +105,6 @@ impl Client {
         self.stream.flush().expect("flush");
     }
 
-    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)?;
-        self.stream.flush()
-    }
-
     /// The next answer; `None` when the server ends the connection instead.
     pub fn answer(&mut self) -> Option<Answer> {
         loop {
@@ -161,7 +156,7 @@ impl Client {
     }
 
     fn read(&mut self) -> bool {
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         match self.stream.read(&mut chunk) {
             Ok(0) => false,
             Ok(size) => {
