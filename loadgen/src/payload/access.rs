@@ -44,7 +44,7 @@ pub(super) fn group(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
     let shard = range.shard;
     group
         .finish()
-        .from_place("waf_access_log", format!("192.0.2.{}", shard % 250))
+        .placed("waf_access_log", format!("192.0.2.{}", shard % 250))
         .tagged("__hostname__", format!("waf-log-{shard}"))
         .tagged("__receive_time__", "1767322848")
 }

@@ -21,7 +21,7 @@ pub(super) fn group(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
     }
     group
         .finish()
-        .from_place("actiontrail_audit_event", "actiontrail_internal")
+        .placed("actiontrail_audit_event", "actiontrail_internal")
         .tagged("__receive_time__", "1767322848")
 }
 

@@ -96,7 +96,7 @@ impl GroupBuilder {
 impl LogGroup {
     /// Adds topic and source.
     #[must_use]
-    pub(super) fn from_place(mut self, topic: impl Into<Bytes>, source: impl Into<Bytes>) -> Self {
+    pub(super) fn placed(mut self, topic: impl Into<Bytes>, source: impl Into<Bytes>) -> Self {
         self.topic = Some(topic.into());
         self.source = Some(source.into());
         self

@@ -20,7 +20,7 @@ pub(super) fn tiny(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
             .seq(seq)
             .put_fmt("m", format_args!("{}", rng.random_range(0..1000_u32)));
     }
-    group.finish().from_place("tiny", "192.0.2.1")
+    group.finish().placed("tiny", "192.0.2.1")
 }
 
 pub(super) fn utf8(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
@@ -36,7 +36,7 @@ pub(super) fn utf8(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
                 format_args!("{}{}", pick(rng, &["🦀", "👩‍🔧", "🇨🇳", "e\u{301}"]), rng.random_range(0..10_u32)),
             );
     }
-    group.finish().from_place("多语言", "主机-01").tagged("__path__", "/var/log/приложение.log")
+    group.finish().placed("多语言", "主机-01").tagged("__path__", "/var/log/приложение.log")
 }
 
 const SENTENCES: [&str; 5] = [

@@ -43,5 +43,5 @@ pub(super) fn group(rng: &mut ChaCha8Rng, range: Range) -> LogGroup {
             .put("traffic_path", "-");
     }
     // Service-written logstores have an empty source.
-    group.finish().from_place("flow_log", "").tagged("__receive_time__", "1767322848")
+    group.finish().placed("flow_log", "").tagged("__receive_time__", "1767322848")
 }

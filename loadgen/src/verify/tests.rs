@@ -108,13 +108,16 @@ fn every_nasty_log_agrees_with_itself_and_is_identified() {
     }
 }
 
+/// A name, and what it does to an envelope.
+type Change = (&'static str, fn(String) -> String);
+
 #[test]
 fn a_single_changed_thing_is_a_mismatch() {
     let payload = Payload::new(Profile::Utf8, 1);
     let group = payload.group(0, 0);
     let log = &group.logs[0];
     let mut checker = Checker::new(payload, Metadata::default());
-    let changes: [(&str, fn(String) -> String); 8] = [
+    let changes: [Change; 8] = [
         ("value", |text| text.replacen("主机-01\",\"__tag__", "主机-02\",\"__tag__", 1)),
         ("key", |text| text.replacen("emoji", "emojj", 1)),
         ("time", |text| text.replacen("\"time\":17", "\"time\":18", 1)),

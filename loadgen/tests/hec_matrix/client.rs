@@ -51,13 +51,17 @@ impl<T: Read + Write + Send> Duplex for T {}
 
 pub struct Client {
     stream: Box<dyn Duplex>,
+    socket: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
     pub fn connect(server: &HecServer) -> Self {
         match server.ca_pem() {
-            None => Self::over(tcp(server.address())),
+            None => {
+                let socket = tcp(server.address());
+                Self::over(socket.try_clone().expect("socket"), socket)
+            }
             Some(ca) => Self::tls(server.address(), ca, None, rustls::DEFAULT_VERSIONS).expect("TLS"),
         }
     }
@@ -89,21 +93,16 @@ impl Client {
         let mut stream = StreamOwned::new(connection, tcp(address));
         // Handshake, and for TLS 1.3 what the server says about the client certificate, come with the first use.
         stream.conn.complete_io(&mut stream.sock).map_err(|why| why.to_string())?;
-        Ok(Self::over(stream))
+        Ok(Self::over(stream.sock.try_clone().expect("socket"), stream))
     }
 
-    fn over(stream: impl Read + Write + Send + 'static) -> Self {
-        Self { stream: Box::new(stream), buffer: Vec::new() }
+    fn over(socket: TcpStream, stream: impl Read + Write + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), socket, buffer: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("write");
         self.stream.flush().expect("flush");
-    }
-
-    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)?;
-        self.stream.flush()
     }
 
     /// The next answer; `None` when the server ends the connection instead.
@@ -121,6 +120,14 @@ impl Client {
     /// Whether the connection ends without another byte.
     pub fn is_ended(&mut self) -> bool {
         self.buffer.is_empty() && !self.read()
+    }
+
+    /// Whether nothing comes, not even an end, for this long.
+    pub fn is_silent(&mut self, time: Duration) -> bool {
+        let socket = self.socket.try_clone().expect("socket");
+        socket.set_read_timeout(Some(time)).expect("timeout");
+        let read = self.stream.read(&mut [0; 1]);
+        matches!(read, Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     /// What was received and is no complete answer.
@@ -149,7 +156,7 @@ impl Client {
     }
 
     fn read(&mut self) -> bool {
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         match self.stream.read(&mut chunk) {
             Ok(0) => false,
             Ok(size) => {

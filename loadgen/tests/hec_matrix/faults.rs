@@ -96,7 +96,8 @@ fn row_rst_before_after_and_mid_response() {
 
 #[test]
 fn row_lost_poll_reply_loses_its_acks() {
-    let server = with_faults("ack.tear@1,ack.500@2,ack.after-500@3,ack.html:502@4");
+    // A rule counts only the calls that no rule before it has hit: so these hit the first four polls in turn.
+    let server = with_faults("ack.tear@1,ack.500@1,ack.after-500@1,ack.html:502@1");
     let mut client = Client::connect(&server);
     for number in 0..4 {
         client.post(event(number));
@@ -148,29 +149,24 @@ fn row_slow_answers_and_slow_reader() {
 
 #[test]
 fn hang_duplicate_bits_and_close() {
-    let server = with_faults("event.duplicate@1,event.bits@2,event.close@3,event.hang@4");
+    let server = with_faults("event.duplicate@1,event.bits@1,event.close@1,event.hang@1");
     let mut client = Client::connect(&server);
     assert_eq!(client.post(event(0)).ack_id(), Some(0));
     assert_eq!(client.answer().expect("the same again").ack_id(), Some(0));
-    // Each rule counts the calls that no rule before it has hit.
-    let clean = Client::connect(&strict(|_| {})).post(event(1)).body;
-    let mut bodies = Vec::new();
-    for number in 1..8 {
-        if client.try_send(&post(EVENT, &[], event(number).as_bytes())).is_err() {
-            break;
-        }
-        match client.answer() {
-            Some(answer) => bodies.push(answer.body),
-            None => break,
-        }
-    }
-    assert!(
-        bodies
-            .iter()
-            .any(|body| body.len() == clean.len() && !body.starts_with("{\"text\":\"Success\",\"code\":0"))
-    );
-    assert!(client.is_ended(), "closed in order behind an answer");
-    assert!(stat(&server, "/faults/2/hits") == 1, "{}", server.stats());
+    let healthy = strict(|_| {});
+    let mut other = Client::connect(&healthy);
+    other.post(event(0));
+    let clean = other.post(event(1)).body;
+    let bent = client.post(event(1)).body;
+    assert_eq!(clean.bytes().zip(bent.bytes()).filter(|(one, other)| one != other).count(), 1, "{bent}");
+    client.send(&[post(EVENT, &[], event(2).as_bytes()), post(EVENT, &[], event(3).as_bytes())].concat());
+    assert_eq!(client.answer().expect("an answer").ack_id(), Some(2));
+    assert!(client.answer().is_none(), "the second answer stays owed");
+    assert_eq!(stored(&server), [0, 1, 2]);
+    let mut client = Client::connect(&server);
+    client.send(&post(EVENT, &[], event(3).as_bytes()));
+    assert!(client.is_silent(Duration::from_millis(300)));
+    assert_eq!(stat(&server, "/faults/3/hits"), 1);
 }
 
 #[test]

@@ -1,7 +1,14 @@
 //! The strict HEC receiver against the test matrix of the protocol notes: a raw client, a row at a time.
 //!
 //! Spec: hec.md 12 (the rows), 1 to 5, 7, 8 (what each must do). `row_*` tests carry the row's name.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test")]
+#![expect(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test against real sockets and clocks, whose helpers may fail it"
+)]
 
 mod acks;
 mod client;
@@ -13,22 +20,22 @@ use std::io::Write as _;
 use client::*;
 use loadgen::sink::hec::{HecConfig, HecServer, Mode, Product, Token};
 
-pub fn strict(change: impl FnOnce(&mut HecConfig)) -> HecServer {
+fn strict(change: impl FnOnce(&mut HecConfig)) -> HecServer {
     let mut config = HecConfig::new(Mode::Strict, Token::new(TOKEN).with_ack());
     config.keep = true;
     change(&mut config);
     HecServer::start(config).expect("start")
 }
 
-pub fn without_ack(config: &mut HecConfig) {
+fn without_ack(config: &mut HecConfig) {
     config.tokens = vec![Token::new(TOKEN)];
 }
 
-pub fn stored(server: &HecServer) -> Vec<u64> {
+fn stored(server: &HecServer) -> Vec<u64> {
     server.events().iter().map(|event| event.seq.expect("a number").number).collect()
 }
 
-pub fn stat(server: &HecServer, path: &str) -> u64 {
+fn stat(server: &HecServer, path: &str) -> u64 {
     server.stats().pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
@@ -158,15 +165,13 @@ fn row_partial_acceptance_with_prefix_and_ack_id() {
         config.tokens = vec![Token { indexes: vec!["main".to_owned()], ..Token::new(TOKEN).with_ack() }];
     });
     let mut client = Client::connect(&server);
-    let mut next_ack = 0;
-    for (name, bad, status, code, invalid, kept) in PARTIAL {
+    for (next_ack, (name, bad, status, code, invalid, kept)) in (0..).zip(PARTIAL) {
         let before = server.events().len();
         // What stands behind the bad object is never taken, and is taken where nothing was bad.
         let tail = if bad.is_empty() { "" } else { "{\"event\":{\"seq\":\"0-99\"}}" };
         let answer = client.post(format!("{}{bad}{tail}", events(0..2)));
         assert_eq!((answer.status, answer.code(), answer.invalid()), (status, code, invalid), "{name}");
         assert_eq!(answer.ack_id(), Some(next_ack), "{name}: the prefix has an ackId");
-        next_ack += 1;
         let kept = kept + usize::from(name.starts_with("fields without"));
         assert_eq!(server.events().len() - before, kept, "{name}");
     }

@@ -18,7 +18,7 @@ use super::config::AckDelay;
 /// All channels of one process.
 #[derive(Debug)]
 pub(super) struct Channels {
-    channels: BTreeMap<String, Channel>,
+    by_name: BTreeMap<String, Channel>,
     delay: AckDelay,
     idle: Duration,
     max_pending: usize,
@@ -43,14 +43,14 @@ pub(super) struct Issued {
 
 impl Channels {
     pub(super) fn new(delay: AckDelay, idle: Duration, max_pending: usize, seed: u64) -> Self {
-        Self { channels: BTreeMap::new(), delay, idle, max_pending, rng: ChaCha8Rng::seed_from_u64(seed) }
+        Self { by_name: BTreeMap::new(), delay, idle, max_pending, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// Whether the channel can take another id.
     pub(super) fn has_room(&self, channel: &str) -> bool {
-        match self.channels.get(channel) {
+        match self.by_name.get(channel) {
             Some(channel) => channel.pending.len() < self.max_pending,
-            None => self.channels.len() < MAX_CHANNELS,
+            None => self.by_name.len() < MAX_CHANNELS,
         }
     }
 
@@ -80,18 +80,18 @@ impl Channels {
 
     /// Forgets everything, as a restart does.
     pub(super) fn clear(&mut self) {
-        self.channels.clear();
+        self.by_name.clear();
     }
 
     /// Ids that have not been told.
     pub(super) fn pending(&self) -> usize {
-        self.channels.values().map(|channel| channel.pending.len()).sum()
+        self.by_name.values().map(|channel| channel.pending.len()).sum()
     }
 
     fn touch(&mut self, name: &str, now: Instant) -> &mut Channel {
         let idle = self.idle;
         let fresh = || Channel { next: 0, pending: BTreeMap::new(), used: now };
-        let channel = self.channels.entry(name.to_owned()).or_insert_with(fresh);
+        let channel = self.by_name.entry(name.to_owned()).or_insert_with(fresh);
         if now.saturating_duration_since(channel.used) > idle {
             *channel = fresh();
         }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn channels(delay: &str) -> Channels {
-        Channels::new(delay.parse().expect("a delay"), Duration::from_secs(600), 3, 1)
+        Channels::new(delay.parse().expect("a delay"), Duration::from_mins(10), 3, 1)
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         let mut tails = 0;
         for name in 0..1000 {
             let due = channels.issue(&name.to_string(), now, false).due.expect("due") - now;
-            if due == Duration::from_secs(120) {
+            if due == Duration::from_mins(2) {
                 tails += 1;
             } else {
                 assert!((1.0..=2.0).contains(&due.as_secs_f64()));

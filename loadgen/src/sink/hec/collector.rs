@@ -72,6 +72,13 @@ pub(super) struct Call<'a> {
     pub(super) now: Instant,
 }
 
+/// The body of a poll.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    acks: Vec<u64>,
+}
+
 /// An answer, or a refusal on the way to it.
 type Answer = Result<Reply, Reply>;
 
@@ -126,7 +133,7 @@ fn collect(shared: &Shared, call: Call<'_>) -> Answer {
     let taker = Taker { shared, call, token: &token, channel };
     match (shared.config.mode, call.route) {
         (Mode::Fast, _) => Ok(taker.fast(&body)),
-        (Mode::Strict, Route::Raw) => taker.raw(&body),
+        (Mode::Strict, Route::Raw) => Ok(taker.raw(&body)),
         (Mode::Strict, _) => taker.strict(&body),
     }
 }
@@ -148,11 +155,6 @@ fn poll(shared: &Shared, call: Call<'_>) -> Answer {
     if matches!(shared.health(), 19 | 20) {
         return Err(Reply::code(9));
     }
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Question {
-        acks: Vec<u64>,
-    }
     let Ok(question) = serde_json::from_slice::<Question>(call.body) else { return Err(Reply::code(6)) };
     let states = shared
         .with_channels(call.instance, |channels| channels.poll(&channel, &question.acks, call.now))
@@ -167,16 +169,15 @@ fn poll(shared: &Shared, call: Call<'_>) -> Answer {
 fn authorize(shared: &Shared, head: &Head) -> Result<Token, Reply> {
     let tokens = shared.tokens();
     let find = |value: &str| tokens.iter().find(|token| token.value == value).cloned();
-    let token = match head.authorization.as_deref() {
-        Some(text) => find(&credential(text).ok_or_else(|| Reply::code(3))?),
-        None => {
-            let value = head.parameter("token").ok_or_else(|| Reply::code(2))?;
-            let token = find(&value);
-            if token.as_ref().is_none_or(|token| !token.allow_query) {
-                return Err(Reply::code(16));
-            }
-            token
+    let token = if let Some(text) = head.authorization.as_deref() {
+        find(&credential(text).ok_or_else(|| Reply::code(3))?)
+    } else {
+        let value = head.parameter("token").ok_or_else(|| Reply::code(2))?;
+        let token = find(&value);
+        if token.as_ref().is_none_or(|token| !token.allow_query) {
+            return Err(Reply::code(16));
         }
+        token
     };
     match token {
         None => Err(Reply::code(4)),
@@ -284,13 +285,13 @@ impl Taker<'_> {
         }
     }
 
-    fn raw(&self, body: &[u8]) -> Answer {
+    fn raw(&self, body: &[u8]) -> Reply {
         let text = String::from_utf8_lossy(body);
         let lines = text.lines().filter(|line| !line.is_empty());
         let envelopes: Vec<_> = lines.map(|line| serde_json::json!({ "event": line }).to_string()).collect();
         let envelopes: Vec<_> = envelopes.iter().map(String::as_str).collect();
         let ack_id = self.take(&envelopes);
-        Ok(Reply::with(self.success(), None, ack_id))
+        Reply::with(self.success(), None, ack_id)
     }
 
     fn take(&self, envelopes: &[&str]) -> Option<u64> {
@@ -320,18 +321,23 @@ impl Taker<'_> {
 
     /// Code 0, or 24 or 25 where the plan wants a warning.
     fn success(&self) -> u8 {
-        self.word("warn").map_or(0, |arg| arg.and_then(|code| code.parse().ok()).unwrap_or(24))
+        self.word("warn").map_or(0, |code| code.parse().unwrap_or(24))
     }
 
     fn busy_at(&self) -> Option<usize> {
-        self.word("busy-at").map(|arg| arg.and_then(|count| count.parse().ok()).unwrap_or(0))
+        self.word("busy-at").map(|count| count.parse().unwrap_or(0))
     }
 
-    fn word(&self, wanted: &str) -> Option<Option<&str>> {
-        match self.call.fault {
-            Some(Fault::Other { word, arg }) if word == wanted => Some(arg.as_deref()),
-            _ => None,
-        }
+    fn word(&self, wanted: &str) -> Option<&str> {
+        own_word(self.call.fault, wanted)
+    }
+}
+
+/// The argument of one of the receiver's own fault words (empty without one), if that is what goes wrong.
+pub(super) fn own_word<'a>(fault: Option<&'a Fault>, wanted: &str) -> Option<&'a str> {
+    match fault {
+        Some(Fault::Other { word, arg }) if word == wanted => Some(arg.as_deref().unwrap_or_default()),
+        _ => None,
     }
 }
 

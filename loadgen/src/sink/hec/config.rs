@@ -138,7 +138,7 @@ impl HecConfig {
             max_event_bytes: 5 * 1024 * 1024,
             ack_delay: AckDelay::default(),
             max_pending_acks: 1_000_000,
-            channel_idle: Duration::from_secs(600),
+            channel_idle: Duration::from_mins(10),
             busy_idle: Duration::from_secs(12),
             busy: false,
             faults: FaultPlan::none(),
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(delay.low, Duration::from_secs(1));
         assert_eq!(delay.high, Duration::from_secs(3));
         assert!((delay.tail_share - 0.05).abs() < 1e-9);
-        assert_eq!(delay.tail, Duration::from_secs(120));
+        assert_eq!(delay.tail, Duration::from_mins(2));
         for bad in ["", "3s..1s", "1", "1s,120s", "1s,200%:1s", "1s,5:1s"] {
             assert!(bad.parse::<AckDelay>().is_err(), "{bad}");
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::admin;
-use super::collector::{self, Call, Route};
+use super::collector::{self, Call, Route, own_word as word};
 use super::http::{Framing, Head, dechunk};
 use super::reply::Reply;
 use super::state::Shared;
@@ -87,7 +87,8 @@ impl Conn {
             _ => {}
         }
         self.read_rate = match word(fault.as_ref(), "slow-read") {
-            Some(arg) => Some(parse_size(arg.unwrap_or("64KiB"))?.max(1)),
+            Some("") => Some(SLOW_READ),
+            Some(rate) => Some(parse_size(rate)?.max(1)),
             None => None,
         };
         let (minor, close) = if head.has_user_agent || route == Route::Admin {
@@ -122,7 +123,7 @@ impl Conn {
         }
         if let Some(kind) = ["restart", "crash"].into_iter().find(|kind| word(fault.as_ref(), kind).is_some())
         {
-            let arg = word(fault.as_ref(), kind).flatten();
+            let arg = word(fault.as_ref(), kind).filter(|arg| !arg.is_empty());
             let downtime = arg.map_or(Ok(Duration::ZERO), parse_duration)?;
             shared.restart(0, downtime, kind == "crash", Instant::now());
             return Ok(Next::Reset);
@@ -143,7 +144,7 @@ impl Conn {
                 return Ok(None);
             }
             // The limit may change while a connection is idle, so it is looked at now and then.
-            let slice = (limit - waited).min(TICK);
+            let slice = limit.saturating_sub(waited).min(TICK);
             match timeout(slice, self.fill(READ)).await {
                 Err(_) => waited += slice,
                 Ok(Ok(0)) => return Ok(None),
@@ -331,16 +332,9 @@ fn refusal(status: Option<u16>, code: Option<&str>) -> Reply {
     Reply::refusal(status.unwrap_or(503), code.and_then(|code| code.parse().ok()))
 }
 
-/// The argument of one of the receiver's own fault words, if that is what goes wrong.
-fn word<'a>(fault: Option<&'a Fault>, wanted: &str) -> Option<Option<&'a str>> {
-    match fault {
-        Some(Fault::Other { word, arg }) if word == wanted => Some(arg.as_deref()),
-        _ => None,
-    }
-}
-
+const SLOW_READ: u64 = 64 * 1024;
 const READ: usize = 256 * 1024;
 const MAX_READ: usize = 4 * 1024 * 1024;
-const HEAD_TIME: Duration = Duration::from_secs(60);
+const HEAD_TIME: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_secs(2);

@@ -53,14 +53,10 @@ pub(super) fn parse<'a>(body: &'a [u8], rules: Rules<'_>) -> Outcome<'a> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut start = skip_space(text.as_bytes(), 0);
     let mut number = 0;
-    loop {
-        let Some(value) = values.next() else { break };
-        let object = match (&value, text.get(start..values.byte_offset())) {
-            (Ok(Value::Object(_)), Some(object)) => object,
-            _ => {
-                outcome.end = Some(End::Refused { code: 6, number });
-                return outcome;
-            }
+    while let Some(value) = values.next() {
+        let (Ok(Value::Object(_)), Some(object)) = (&value, text.get(start..values.byte_offset())) else {
+            outcome.end = Some(End::Refused { code: 6, number });
+            return outcome;
         };
         match judge(object, rules) {
             Judgement::Store => outcome.accepted.push(object),
@@ -155,8 +151,8 @@ mod tests {
         (outcome.accepted.len(), outcome.skipped, outcome.end)
     }
 
-    fn refused(code: u8, number: usize) -> Option<End> {
-        Some(End::Refused { code, number })
+    fn refused(code: u8, number: usize) -> End {
+        End::Refused { code, number }
     }
 
     #[test]
@@ -198,21 +194,21 @@ mod tests {
             (r#"{"host":1,"event":"x"}"#, 6),
             (r#"{"event":"x","event":"y"}"#, 6),
             (r#"{"time":1}"#, 12),
-            (r#"{}"#, 12),
+            ("{}", 12),
             (r#"{"event":null}"#, 13),
             (r#"{"event":""}"#, 13),
             (r#"{"event":"x","fields":{"a":{"b":1}}}"#, 15),
             (r#"{"event":"x","fields":"a"}"#, 15),
             (r#"{"event":"x","fields":{"a":[1]}}"#, 15),
         ] {
-            assert_eq!(parsed(bad.as_bytes()), (0, 0, refused(code, 0)), "{bad} alone");
+            assert_eq!(parsed(bad.as_bytes()), (0, 0, Some(refused(code, 0))), "{bad} alone");
             let body = format!("{GOOD}{GOOD}{bad}");
-            assert_eq!(parsed(body.as_bytes()), (2, 0, refused(code, 2)), "{bad} behind two");
+            assert_eq!(parsed(body.as_bytes()), (2, 0, Some(refused(code, 2))), "{bad} behind two");
         }
         let wrong_index = format!("{GOOD}{{\"event\":\"x\",\"index\":\"other\"}}{GOOD}");
-        assert_eq!(parsed(wrong_index.as_bytes()), (1, 0, refused(7, 2)), "one too high");
+        assert_eq!(parsed(wrong_index.as_bytes()), (1, 0, Some(refused(7, 2))), "one too high");
         let long = format!("{GOOD}{{\"event\":\"{}\"}}", "x".repeat(100));
-        assert_eq!(parsed(long.as_bytes()), (1, 0, refused(6, 1)));
+        assert_eq!(parsed(long.as_bytes()), (1, 0, Some(refused(6, 1))));
     }
 
     #[test]
@@ -225,7 +221,7 @@ mod tests {
     fn bytes_that_are_not_utf8_refuse_their_object() {
         for bad in [&b"\xFF"[..], b"{\"event\":\"\xC3\"}", b"{\"event\":\"\xED\xA0\x80\"}"] {
             let body = [GOOD.as_bytes(), bad, GOOD.as_bytes()].concat();
-            assert_eq!(parsed(&body), (1, 0, refused(6, 1)));
+            assert_eq!(parsed(&body), (1, 0, Some(refused(6, 1))));
         }
     }
 
@@ -233,7 +229,7 @@ mod tests {
     fn every_truncation_of_the_last_object_is_code_6() {
         for end in 1..GOOD.len() {
             let body = format!("{GOOD}{}", &GOOD[..end]);
-            assert_eq!(parsed(body.as_bytes()), (1, 0, refused(6, 1)), "{body}");
+            assert_eq!(parsed(body.as_bytes()), (1, 0, Some(refused(6, 1))), "{body}");
         }
     }
 }

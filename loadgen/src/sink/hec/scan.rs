@@ -81,10 +81,9 @@ mod tests {
         for index in 0..20 {
             let group = payload.group(3, index);
             for (offset, log) in group.logs.iter().enumerate() {
-                body.push_str(&format!(
-                    "{{\"event\":{}}}",
-                    Expected::new(&group, log, &Metadata::default()).event_text()
-                ));
+                body.push_str("{\"event\":");
+                body.push_str(&Expected::new(&group, log, &Metadata::default()).event_text());
+                body.push('}');
                 let number = index * 100 + offset as u64;
                 if payload.is_numbered(number) {
                     expected.push(format!("3-{number}"));

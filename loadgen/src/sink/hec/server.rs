@@ -236,4 +236,4 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: Option<TlsAccep
 }
 
 const RETRY: Duration = Duration::from_millis(50);
-const HANDSHAKE: Duration = Duration::from_secs(60);
+const HANDSHAKE: Duration = Duration::from_mins(1);

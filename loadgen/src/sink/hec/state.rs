@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) stats: Stats,
     pub(super) restarts: watch::Sender<Restart>,
     pub(super) instances: Vec<Instance>,
-    tokens: Mutex<Arc<Vec<Token>>>,
+    tokens: Mutex<Arc<[Token]>>,
     faults: Mutex<Arc<FaultPlan>>,
     health: AtomicU8,
     is_busy: AtomicBool,
@@ -96,7 +96,7 @@ impl Shared {
             stats: Stats::default(),
             restarts: watch::Sender::new(Restart::default()),
             instances: (0..count).map(instance).collect(),
-            tokens: Mutex::new(Arc::new(std::mem::take(&mut config.tokens))),
+            tokens: Mutex::new(std::mem::take(&mut config.tokens).into()),
             faults: Mutex::new(Arc::new(std::mem::take(&mut config.faults))),
             health: AtomicU8::new(17),
             is_busy: AtomicBool::new(config.busy),
@@ -122,12 +122,12 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn tokens(&self) -> Arc<Vec<Token>> {
+    pub(super) fn tokens(&self) -> Arc<[Token]> {
         Arc::clone(&lock(&self.tokens))
     }
 
     pub(super) fn set_tokens(&self, tokens: Vec<Token>) {
-        *lock(&self.tokens) = Arc::new(tokens);
+        *lock(&self.tokens) = tokens.into();
     }
 
     /// Code that `/health` answers: 17 to 20, or 23 while shutting down.
@@ -145,7 +145,7 @@ impl Shared {
 
     /// How long a connection may be idle.
     pub(super) fn idle_limit(&self) -> Duration {
-        if self.is_busy.load(Ordering::Relaxed) { self.config.busy_idle } else { Duration::from_secs(7200) }
+        if self.is_busy.load(Ordering::Relaxed) { self.config.busy_idle } else { Duration::from_hours(2) }
     }
 
     /// The indexer that takes this request, and the cookie to set. `None` if none is up.
