@@ -99,6 +99,7 @@ impl Ranges {
     }
 
     /// The part of `start..end` that is in this set.
+    #[must_use]
     pub fn intersect(&self, start: u32, end: u32) -> Self {
         let mut out = Self::default();
         for &(a, b) in &self.0 {

@@ -1,4 +1,4 @@
-//! The source: Alibaba Cloud SLS (LogHub) as a consumer sees it.
+//! The source: Alibaba Cloud SLS (`LogHub`) as a consumer sees it.
 
 pub mod api;
 pub mod body;

@@ -9,7 +9,7 @@
 //! Driven by: `pipeline`: handle_* of its connection, then `step` until nothing moves.
 //! Spec: SLS `PullLogs`; cursors are opaque.
 
-pub(in crate::proto) mod body;
+mod body;
 mod pull;
 
 use core::time::Duration;
@@ -71,6 +71,17 @@ struct Resend {
     end: Cursor,
 }
 
+/// What is known about the end of the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndSeen {
+    /// There is more to pull, as far as is known.
+    Ahead,
+    /// The cursor stands at the end.
+    Reached,
+    /// It does, and that was reported as safe.
+    Reported,
+}
+
 /// One holding of a shard.
 pub struct Shard {
     id: ShardId,
@@ -88,9 +99,7 @@ pub struct Shard {
     backoff: Backoff,
     trouble: Trouble,
     calm: u32,
-    at_end: bool,
-    /// The end of the shard was reported as safe for this cursor.
-    end_reported: bool,
+    end_seen: EndSeen,
     safe_time: Option<u64>,
     safe_moved: Instant,
     /// No credit for a frame; waits for memory to come back.
@@ -149,8 +158,7 @@ impl Shard {
             backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed),
             trouble: Trouble::default(),
             calm: 0,
-            at_end: false,
-            end_reported: false,
+            end_seen: EndSeen::Ahead,
             safe_time: None,
             safe_moved: now,
             blocked: false,
@@ -347,13 +355,15 @@ impl Shard {
         if let Some(safe) = moved {
             self.safe_moved = now;
             self.safe_time = safe.cursor_time.or(self.safe_time);
-            self.end_reported = self.ledger.is_empty() && safe.cursor == self.cursor;
+            if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
+                self.end_seen = EndSeen::Reported;
+            }
             return Some(safe);
         }
         // The end of a shard is reported although no record leads there: a read-only shard is released by a
         // commit of its end, even if it never held anything for this consumer.
-        if self.at_end && self.ledger.is_empty() && !self.end_reported {
-            self.end_reported = true;
+        if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
+            self.end_seen = EndSeen::Reported;
             return Some(SafeCursor { cursor: self.cursor.clone(), cursor_time: self.safe_time });
         }
         None
@@ -361,7 +371,7 @@ impl Shard {
 
     /// For metrics.
     pub fn gauge(&self, now: Instant, wall: UnixTime, sink_holds: bool) -> ShardGauge {
-        let caught_up = self.at_end && self.ledger.is_empty();
+        let caught_up = self.end_seen != EndSeen::Ahead && self.ledger.is_empty();
         let lag = self.safe_time.map_or(0, |time| wall.as_secs().saturating_sub(time));
         let pending = if self.ledger.is_empty() { 0 } else { now.since(self.safe_moved).as_secs() };
         ShardGauge {
@@ -498,10 +508,12 @@ impl Shard {
         around.cx.counters.pulled_records += u64::from(records);
         let next = head.next_cursor.clone();
         let moved = next != self.cursor;
-        self.at_end = head.end_of_cursor || (records == 0 && !moved);
-        if moved {
-            self.end_reported = false;
-        }
+        let at_end = head.end_of_cursor || (records == 0 && !moved);
+        self.end_seen = match self.end_seen {
+            _ if !at_end => EndSeen::Ahead,
+            EndSeen::Reported if !moved => EndSeen::Reported,
+            _ => EndSeen::Reached,
+        };
         if !moved && records == 0 {
             self.finish_at_end(&next);
             return None;

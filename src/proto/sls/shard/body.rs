@@ -17,7 +17,7 @@ use crate::proto::sls::source::Source;
 use crate::proto::sls::wire::{Fault, Position, WireError};
 
 /// A body being transcoded.
-pub struct Body {
+pub(super) struct Body {
     raw: Vec<u8>,
     _credit: Credit,
     at: Position,
@@ -31,11 +31,11 @@ pub struct Body {
 }
 
 /// Whose records a body holds: the pull, the records of it that are wanted, the number of the body's first one.
-pub type Entered = (PullId, Ranges, u32);
+pub(super) type Entered = (PullId, Ranges, u32);
 
 /// Why `fill` returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filled {
+pub(super) enum Filled {
     /// The frame is full.
     Frame,
     /// Every wanted record is encoded.
@@ -44,7 +44,7 @@ pub enum Filled {
 
 impl Body {
     /// Of the records of `pull`, `wanted` are to be encoded; the body begins with record `base` of it.
-    pub fn new(
+    pub(super) fn new(
         raw: Vec<u8>,
         credit: Credit,
         request_id: String,
@@ -55,27 +55,27 @@ impl Body {
     }
 
     /// The pull that the records belong to.
-    pub fn pull(&self) -> PullId {
+    pub(super) fn pull(&self) -> PullId {
         self.pull
     }
 
     /// Records that are not in a frame yet.
-    pub fn rest(&self) -> Ranges {
+    pub(super) fn rest(&self) -> Ranges {
         self.wanted.clone()
     }
 
     /// `x-log-requestid` of the pull that brought it.
-    pub fn request_id(&self) -> &str {
+    pub(super) fn request_id(&self) -> &str {
         &self.request_id
     }
 
     /// Gives its buffer back.
-    pub fn finish(self, source: &mut Source) {
+    pub(super) fn finish(self, source: &mut Source) {
         source.give_buffer(self.raw);
     }
 
     /// Appends wanted records to `frame` until it is full or none is left.
-    pub fn fill(
+    pub(super) fn fill(
         &mut self,
         frame: &mut Frame,
         limit: usize,

@@ -19,7 +19,7 @@ use crate::proto::sls::error::SlsError;
 use crate::proto::time::Instant;
 
 /// Log groups of the very first pull, before their size is known.
-const FIRST_COUNT: u32 = 16;
+const FIRST_COUNT: u64 = 16;
 const ERROR_BYTES_MAX: usize = 1 << 20;
 
 /// What is pulled.
@@ -102,7 +102,7 @@ impl Pull {
         around: &mut Around<'_>,
     ) -> bool {
         let params = around.source.params();
-        let wanted = params.pull_bytes.checked_div(self.group_bytes).unwrap_or(u64::from(FIRST_COUNT));
+        let wanted = params.pull_bytes.checked_div(self.group_bytes).unwrap_or(FIRST_COUNT);
         let count_max = self.count_max.unwrap_or(params.max_log_groups).min(params.max_log_groups);
         let count = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, count_max.max(1));
         let expected = (self.group_bytes * u64::from(count)).max(params.pull_bytes / 8);
