@@ -77,7 +77,12 @@ pub fn scan(body: &[u8]) -> Result<BodyShape, WireError> {
         }
         shape.groups = shape.groups.saturating_add(1);
         let mut group = list.message()?;
-        while let Some(tag) = group.tag()? {
+        loop {
+            while let Some(log) = group.usual_log() {
+                shape.records = shape.records.saturating_add(1);
+                group.pos = log.end;
+            }
+            let Some(tag) = group.tag()? else { break };
             if tag == GROUP_LOG {
                 shape.records = shape.records.saturating_add(1);
             }
@@ -118,6 +123,9 @@ impl Position {
     pub fn seek(&mut self, body: &[u8]) -> Result<Option<Span>, WireError> {
         loop {
             let mut group = Reader::within(body, Span { start: self.log_offset, end: self.group_end })?;
+            if let Some(log) = group.usual_log() {
+                return Ok(Some(log));
+            }
             while let Some(tag) = group.tag()? {
                 if tag == GROUP_LOG {
                     return group.span().map(Some);
@@ -225,6 +233,9 @@ impl<'a> LogGroup<'a> {
         let mut rest = reader;
         let mut tags_seen = false;
         loop {
+            while let Some(log) = rest.usual_log() {
+                rest.pos = log.end;
+            }
             let here = rest;
             match rest.tag()? {
                 None => return Ok(group),
@@ -267,6 +278,10 @@ impl<'a> Iterator for Logs<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let group = &mut self.group;
         fused(&mut self.failed, || {
+            if let Some(log) = group.usual_log() {
+                group.pos = log.end;
+                return Log::at(group.bytes, log).map(Some);
+            }
             while let Some(tag) = group.tag()? {
                 if tag == GROUP_LOG {
                     return Ok(Some(Log { reader: group.message()? }));
@@ -328,11 +343,7 @@ impl<'a> Log<'a> {
     /// fields once they are read.
     #[inline]
     pub(crate) fn guess_time(&self) -> LogTime {
-        let mut rest = self.reader;
-        let secs = match rest.tag() {
-            Ok(Some(LOG_SECS)) => rest.uint32().unwrap_or(0),
-            _ => 0,
-        };
+        let secs = usual_secs(self.reader.rest()).map_or(0, |(secs, _)| secs);
         let nanos = match self.reader.rest().last_chunk::<5>() {
             Some(&[0x25, a, b, c, d]) => Some(u32::from_le_bytes([a, b, c, d])),
             _ => None,
@@ -391,6 +402,9 @@ impl<'a> Iterator for LogFields<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let log = &mut self.log;
         fused(&mut self.failed, || {
+            if let Some((key, value)) = log.usual_content() {
+                return Ok(Some(LogField::Content(key, value)));
+            }
             while let Some(tag) = log.tag()? {
                 return Ok(Some(match tag {
                     LOG_CONTENT => {
@@ -433,6 +447,28 @@ impl<'a> Iterator for Pairs<'a> {
             }
             Ok(None)
         })
+    }
+}
+
+/// Seconds at the beginning of `log` as writers put them there in our days, and how many bytes they take: their
+/// tag and a varint of five bytes.
+#[inline]
+pub(crate) fn usual_secs(log: &[u8]) -> Option<(u32, usize)> {
+    let &[0x08, a @ 0x80..=0xff, b @ 0x80..=0xff, c @ 0x80..=0xff, d @ 0x80..=0xff, e @ 0..0x10, ..] = log
+    else {
+        return None;
+    };
+    let low = u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c & 0x7f) << 14;
+    Some((low | u32::from(d & 0x7f) << 21 | u32::from(e) << 28, 6))
+}
+
+/// A length of at most two bytes and what follows it.
+#[inline]
+fn short_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    match bytes {
+        [a @ 0..0x80, rest @ ..] => Some((usize::from(*a), rest)),
+        [a, b @ 0..0x80, rest @ ..] => Some((usize::from(a & 0x7f) | usize::from(*b) << 7, rest)),
+        _ => None,
     }
 }
 
@@ -595,14 +631,32 @@ impl<'a> Reader<'a> {
     /// The one way in which every known writer writes a pair: a key of less than 128 bytes, the value, nothing else.
     #[inline]
     fn usual_pair(self) -> Option<(&'a [u8], &'a [u8])> {
-        let &[0x0a, key_len @ 0..0x80, ref rest @ ..] = self.rest() else { return None };
-        let (key, rest) = rest.split_at_checked(usize::from(key_len))?;
-        let (value, length) = match rest {
-            [0x12, a @ 0..0x80, value @ ..] => (value, usize::from(*a)),
-            [0x12, a, b @ 0..0x80, value @ ..] => (value, usize::from(a & 0x7f) | usize::from(*b) << 7),
-            _ => return None,
-        };
+        let [0x0a, key_len @ 0..0x80, rest @ ..] = self.rest() else { return None };
+        let (key, rest) = rest.split_at_checked(usize::from(*key_len))?;
+        let [0x12, rest @ ..] = rest else { return None };
+        let (length, value) = short_length(rest)?;
         (value.len() == length).then_some((key, value))
+    }
+
+    /// Steps over a content in the usual form and gives its pair; `None` leaves everything as it is.
+    #[inline]
+    fn usual_content(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let [0x12, rest @ ..] = self.rest() else { return None };
+        let (length, rest) = short_length(rest)?;
+        let end = self.bytes.len() - rest.len() + length;
+        let message = Self { bytes: self.bytes.get(..end)?, pos: end - length };
+        let pair = message.usual_pair()?;
+        self.pos = end;
+        Some(pair)
+    }
+
+    /// Where the log at this place lies, if a log of the usual length stands here.
+    #[inline]
+    fn usual_log(&self) -> Option<Span> {
+        let [0x0a, rest @ ..] = self.rest() else { return None };
+        let (length, rest) = short_length(rest)?;
+        let start = self.bytes.len() - rest.len();
+        (length <= rest.len()).then_some(Span { start, end: start + length })
     }
 
     fn any_pair(mut self) -> Result<(&'a [u8], &'a [u8]), WireError> {
