@@ -290,10 +290,11 @@ unsafe fn known_content<V: Lanes>(
     // SAFETY: within the room: `text_len` is at most 32.
     let dst = unsafe { dst.add(text_len) };
     // SAFETY: room for the value is left behind the key; `value..end` lies in `body`; instructions: of the caller.
-    let (stopped, wrote) = match unsafe { short_run::<V>(body, value, value_len, dst) } {
-        true => (end, value_len),
+    let (stopped, wrote) = if unsafe { short_run::<V>(body, value, value_len, dst) } {
+        (end, value_len)
+    } else {
         // SAFETY: as above.
-        false => unsafe { run::<V, true>(body, value, end, dst) },
+        unsafe { run::<V, true>(body, value, end, dst) }
     };
     let filled = out.len() + text_len + wrote;
     if stopped == end {
