@@ -76,8 +76,9 @@ pub fn body(profile: Profile, bytes: usize) -> Vec<u8> {
             ("__path__", "/var/log/nginx/access.log"),
             ("__pack_id__", "7C0A0FBD5DA8-1"),
         ];
+        let second = 1_700_000_000 + u32::try_from(list.groups.len()).unwrap();
         let group = Group {
-            logs: (0..64).map(|_| log(profile, &mut random)).collect(),
+            logs: (0..64).map(|_| log(profile, second, &mut random)).collect(),
             topic: Some("nginx_access".into()),
             source: Some(format!("10.0.{}.{}", random.below(4), random.below(250))),
             tags: tags.into_iter().map(|(key, value)| pair(key, value)).collect(),
@@ -92,7 +93,7 @@ fn pair(key: &str, value: &str) -> Pair {
     Pair { key: key.into(), value: value.into() }
 }
 
-fn log(profile: Profile, random: &mut Random) -> Log {
+fn log(profile: Profile, second: u32, random: &mut Random) -> Log {
     let agents = [
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0 Safari/537.36",
         "curl/8.5.0",
@@ -108,7 +109,7 @@ fn log(profile: Profile, random: &mut Random) -> Log {
         _ => format!("upstream keepalive {} reused, cache {}", random.below(512), random.below(2)),
     };
     let uri = format!(
-        "/api/v1/items/{}?page={}&sort=created_at&filter=status%3Dactive",
+        "/api/v1/items/{}?page={}&sort=created_at&filter=status%3Dactive&fields=id,name,price&locale=en-GB",
         random.below(1 << 20),
         random.below(99)
     );
@@ -119,14 +120,17 @@ fn log(profile: Profile, random: &mut Random) -> Log {
         ("status", random.pick(["200", "200", "304", "404", "502"]).into()),
         ("body_bytes_sent", random.below(100_000).to_string()),
         ("http_user_agent", random.pick(agents).into()),
-        ("http_referer", "https://www.example.com/catalogue/search?q=thing".into()),
+        (
+            "http_referer",
+            "https://www.example.com/catalogue/search?q=things&category=household&page=2".into(),
+        ),
         ("request_time", format!("0.{:03}", random.below(1_000))),
         ("upstream_addr", format!("10.2.0.{}:8080", random.below(64))),
         ("trace_id", format!("{:016x}{:016x}", random.next(), random.next())),
         ("message", note),
     ];
     Log {
-        time: 1_700_000_000 + u32::try_from(random.below(600)).unwrap(),
+        time: second + u32::from(random.below(32) == 0),
         contents: fields.iter().map(|(key, value)| pair(key, value)).collect(),
         nanos: Some(u32::try_from(random.below(1_000_000_000)).unwrap()),
     }

@@ -66,6 +66,15 @@ impl Client {
         }
     }
 
+    /// A connection without TLS that has answered once; `None` while the server is down.
+    pub fn try_connect(server: &HecServer) -> Option<Self> {
+        let socket = TcpStream::connect(server.address()).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        let mut client = Self::over(socket.try_clone().expect("socket"), socket);
+        client.stream.write_all(&get("/services/collector/health")).ok()?;
+        client.answer().map(|_| client)
+    }
+
     pub fn tls(
         address: SocketAddr,
         ca: &str,

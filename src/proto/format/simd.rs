@@ -25,7 +25,7 @@
 use core::fmt;
 
 use super::json::REPLACEMENT;
-use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError};
+use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError, usual_secs};
 
 /// A choice of vector instructions, made once.
 #[derive(Clone, Copy)]
@@ -206,6 +206,17 @@ unsafe fn contents<V: Lanes>(
             pos = next;
             continue;
         }
+        let rest = body.get(pos..log.end).unwrap_or(&[]);
+        if let Some((secs, length)) = usual_secs(rest) {
+            seen.time.secs = secs;
+            pos += length;
+            continue;
+        }
+        if let &[0x25, a, b, c, d, ..] = rest {
+            seen.time.nanos = Some(u32::from_le_bytes([a, b, c, d]));
+            pos += 5;
+            continue;
+        }
         let mut fields = LogFields::within(body, Span { start: pos, end: log.end })?;
         match fields.next().transpose()? {
             Some(LogField::Content(key, value)) => {
@@ -279,7 +290,12 @@ unsafe fn known_content<V: Lanes>(
     // SAFETY: within the room: `text_len` is at most 32.
     let dst = unsafe { dst.add(text_len) };
     // SAFETY: room for the value is left behind the key; `value..end` lies in `body`; instructions: of the caller.
-    let (stopped, wrote) = unsafe { run::<V, true>(body, value, end, dst) };
+    let (stopped, wrote) = if unsafe { short_run::<V>(body, value, value_len, dst) } {
+        (end, value_len)
+    } else {
+        // SAFETY: as above.
+        unsafe { run::<V, true>(body, value, end, dst) }
+    };
     let filled = out.len() + text_len + wrote;
     if stopped == end {
         // SAFETY: within the room, behind what `run` wrote.
@@ -359,6 +375,23 @@ unsafe fn append<V: Lanes, const ASCII: bool>(
         from = until;
     }
     from
+}
+
+/// Writes `src[from..]` of `len` bytes if it fits into one vector and needs no escape; otherwise what it wrote does
+/// not count.
+///
+/// # Safety
+/// The CPU has the instructions of `V`; `dst` may be written for a vector.
+#[inline(always)]
+unsafe fn short_run<V: Lanes>(src: &[u8], from: usize, len: usize, dst: *mut u8) -> bool {
+    let Some(block) = src.get(from..from + V::BYTES).filter(|_| len <= V::BYTES) else { return false };
+    // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
+    let block = unsafe { V::load(block.as_ptr()) };
+    // SAFETY: of the caller.
+    unsafe { block.store(dst) };
+    // SAFETY: instructions: of the caller.
+    let stops = unsafe { block.stops() };
+    u64::from(stops) & ((1 << len) - 1) == 0
 }
 
 /// Writes `src[from..to]` escaped; says where it stopped and how many bytes count. With `ASCII` it stops in front of

@@ -13,6 +13,11 @@
 
 use core::fmt;
 
+use reader::Reader;
+pub(crate) use reader::usual_secs;
+
+mod reader;
+
 /// Why a body is not a `LogGroupList`, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireError {
@@ -77,7 +82,12 @@ pub fn scan(body: &[u8]) -> Result<BodyShape, WireError> {
         }
         shape.groups = shape.groups.saturating_add(1);
         let mut group = list.message()?;
-        while let Some(tag) = group.tag()? {
+        loop {
+            while let Some(log) = group.usual_log() {
+                shape.records = shape.records.saturating_add(1);
+                group.pos = log.end;
+            }
+            let Some(tag) = group.tag()? else { break };
             if tag == GROUP_LOG {
                 shape.records = shape.records.saturating_add(1);
             }
@@ -118,6 +128,9 @@ impl Position {
     pub fn seek(&mut self, body: &[u8]) -> Result<Option<Span>, WireError> {
         loop {
             let mut group = Reader::within(body, Span { start: self.log_offset, end: self.group_end })?;
+            if let Some(log) = group.usual_log() {
+                return Ok(Some(log));
+            }
             while let Some(tag) = group.tag()? {
                 if tag == GROUP_LOG {
                     return group.span().map(Some);
@@ -225,6 +238,9 @@ impl<'a> LogGroup<'a> {
         let mut rest = reader;
         let mut tags_seen = false;
         loop {
+            while let Some(log) = rest.usual_log() {
+                rest.pos = log.end;
+            }
             let here = rest;
             match rest.tag()? {
                 None => return Ok(group),
@@ -267,6 +283,10 @@ impl<'a> Iterator for Logs<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let group = &mut self.group;
         fused(&mut self.failed, || {
+            if let Some(log) = group.usual_log() {
+                group.pos = log.end;
+                return Log::at(group.bytes, log).map(Some);
+            }
             while let Some(tag) = group.tag()? {
                 if tag == GROUP_LOG {
                     return Ok(Some(Log { reader: group.message()? }));
@@ -328,11 +348,7 @@ impl<'a> Log<'a> {
     /// fields once they are read.
     #[inline]
     pub(crate) fn guess_time(&self) -> LogTime {
-        let mut rest = self.reader;
-        let secs = match rest.tag() {
-            Ok(Some(LOG_SECS)) => rest.uint32().unwrap_or(0),
-            _ => 0,
-        };
+        let secs = usual_secs(self.reader.rest()).map_or(0, |(secs, _)| secs);
         let nanos = match self.reader.rest().last_chunk::<5>() {
             Some(&[0x25, a, b, c, d]) => Some(u32::from_le_bytes([a, b, c, d])),
             _ => None,
@@ -391,6 +407,9 @@ impl<'a> Iterator for LogFields<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let log = &mut self.log;
         fused(&mut self.failed, || {
+            if let Some((key, value)) = log.usual_content() {
+                return Ok(Some(LogField::Content(key, value)));
+            }
             while let Some(tag) = log.tag()? {
                 return Ok(Some(match tag {
                     LOG_CONTENT => {
@@ -450,186 +469,6 @@ fn fused<T>(
     item.transpose()
 }
 
-/// The unread part of one message; `bytes` is the body up to the end of the message, so offsets are the body's.
-#[derive(Clone, Copy, Debug)]
-struct Reader<'a> {
-    bytes: &'a [u8],
-    pos: usize,
-}
-
-impl<'a> Reader<'a> {
-    #[inline]
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, pos: 0 }
-    }
-
-    #[inline]
-    fn within(body: &'a [u8], span: Span) -> Result<Self, WireError> {
-        match body.get(..span.end) {
-            Some(bytes) => Ok(Self { bytes, pos: span.start }),
-            None => Err(WireError { offset: span.start, what: Fault::LengthPastEnd }),
-        }
-    }
-
-    fn at_end(self) -> Self {
-        Self { bytes: self.bytes, pos: self.bytes.len() }
-    }
-
-    #[inline]
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.pos..).unwrap_or(&[])
-    }
-
-    fn error(&self, what: Fault) -> WireError {
-        WireError { offset: self.pos, what }
-    }
-
-    /// Key of the next field (number and wire type), checked; `None` at the end of the message.
-    #[inline]
-    fn tag(&mut self) -> Result<Option<u32>, WireError> {
-        match self.bytes.get(self.pos) {
-            None => Ok(None),
-            Some(&byte) if (8..0x80).contains(&byte) => {
-                self.pos += 1;
-                Ok(Some(u32::from(byte)))
-            }
-            Some(_) => self.long_tag().map(Some),
-        }
-    }
-
-    #[cold]
-    fn long_tag(&mut self) -> Result<u32, WireError> {
-        let start = *self;
-        match u32::try_from(self.varint()?) {
-            Ok(tag) if tag >= 8 => Ok(tag),
-            _ => Err(start.error(Fault::BadField)),
-        }
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<u64, WireError> {
-        match self.bytes.get(self.pos..) {
-            Some(&[a, ..]) if a < 0x80 => {
-                self.pos += 1;
-                Ok(u64::from(a))
-            }
-            Some(&[a, b, ..]) if b < 0x80 => {
-                self.pos += 2;
-                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, WireError> {
-        let mut value = 0;
-        for (index, &byte) in self.rest().iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                if index == 9 && byte > 1 {
-                    return Err(self.error(Fault::LongVarint));
-                }
-                self.pos += index + 1;
-                return Ok(value);
-            }
-        }
-        Err(self.error(if self.rest().len() < 10 { Fault::Truncated } else { Fault::LongVarint }))
-    }
-
-    #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "protobuf reads a uint32 as the low half of the varint"
-    )]
-    fn uint32(&mut self) -> Result<u32, WireError> {
-        self.varint().map(|value| value as u32)
-    }
-
-    #[inline]
-    fn fixed32(&mut self) -> Result<u32, WireError> {
-        match self.rest().first_chunk::<4>() {
-            Some(&bytes) => {
-                self.pos += 4;
-                Ok(u32::from_le_bytes(bytes))
-            }
-            None => Err(self.error(Fault::Truncated)),
-        }
-    }
-
-    /// Where the length-delimited value lies; steps over it.
-    #[inline]
-    fn span(&mut self) -> Result<Span, WireError> {
-        let start = *self;
-        let length = self.varint()?;
-        let room = self.bytes.len() - self.pos;
-        match usize::try_from(length) {
-            Ok(length) if length <= room => {
-                let span = Span { start: self.pos, end: self.pos + length };
-                self.pos = span.end;
-                Ok(span)
-            }
-            _ => Err(start.error(Fault::LengthPastEnd)),
-        }
-    }
-
-    #[inline]
-    fn bytes(&mut self) -> Result<&'a [u8], WireError> {
-        self.span().map(|span| self.bytes.get(span.start..span.end).unwrap_or(&[]))
-    }
-
-    #[inline]
-    fn message(&mut self) -> Result<Self, WireError> {
-        let span = self.span()?;
-        Ok(Self { bytes: self.bytes.get(..span.end).unwrap_or(&[]), pos: span.start })
-    }
-
-    /// The rest of this message as key (field 1) and value (field 2).
-    #[inline]
-    fn pair(self) -> Result<(&'a [u8], &'a [u8]), WireError> {
-        match self.usual_pair() {
-            Some(pair) => Ok(pair),
-            None => self.any_pair(),
-        }
-    }
-
-    /// The one way in which every known writer writes a pair: a key of less than 128 bytes, the value, nothing else.
-    #[inline]
-    fn usual_pair(self) -> Option<(&'a [u8], &'a [u8])> {
-        let &[0x0a, key_len @ 0..0x80, ref rest @ ..] = self.rest() else { return None };
-        let (key, rest) = rest.split_at_checked(usize::from(key_len))?;
-        let (value, length) = match rest {
-            [0x12, a @ 0..0x80, value @ ..] => (value, usize::from(*a)),
-            [0x12, a, b @ 0..0x80, value @ ..] => (value, usize::from(a & 0x7f) | usize::from(*b) << 7),
-            _ => return None,
-        };
-        (value.len() == length).then_some((key, value))
-    }
-
-    fn any_pair(mut self) -> Result<(&'a [u8], &'a [u8]), WireError> {
-        let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
-        while let Some(tag) = self.tag()? {
-            match tag {
-                PAIR_KEY => key = self.bytes()?,
-                PAIR_VALUE => value = self.bytes()?,
-                other => self.skip(other)?,
-            }
-        }
-        Ok((key, value))
-    }
-
-    /// Steps over the value of a field.
-    #[inline]
-    fn skip(&mut self, tag: u32) -> Result<(), WireError> {
-        match tag & 7 {
-            2 => self.span().map(|_| ()),
-            0 => self.varint().map(|_| ()),
-            1 => self.fixed32().and_then(|_| self.fixed32()).map(|_| ()),
-            5 => self.fixed32().map(|_| ()),
-            _ => Err(self.error(Fault::BadWireType)),
-        }
-    }
-}
-
 // Keys of the schema's fields: number << 3 | wire type.
 const LIST_GROUP: u32 = 1 << 3 | 2;
 const GROUP_LOG: u32 = 1 << 3 | 2;
@@ -640,8 +479,6 @@ const GROUP_TAG: u32 = 6 << 3 | 2;
 const LOG_SECS: u32 = 1 << 3;
 const LOG_CONTENT: u32 = 2 << 3 | 2;
 const LOG_NANOS: u32 = 4 << 3 | 5;
-const PAIR_KEY: u32 = 1 << 3 | 2;
-const PAIR_VALUE: u32 = 2 << 3 | 2;
 
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,13 @@ fn content(key: &str, value: &str) -> Vec<u8> {
 }
 
 fn sample() -> Vec<u8> {
-    let first =
-        [vec![0x08, 0xb8, 0x0a], content("k", "v"), content("k", "w"), vec![0x25, 5, 0, 0, 0]].concat();
+    let first = [
+        vec![0x08, 0x80, 0xe2, 0xcf, 0xaa, 0x06],
+        content("k", "v"),
+        content("k", "w"),
+        vec![0x25, 5, 0, 0, 0],
+    ]
+    .concat();
     let second = [content("only", &"x".repeat(200)), vec![0x08, 7]].concat();
     let tags = [field(1, b"tag"), field(2, b"tv")].concat();
     let group =
@@ -61,8 +66,8 @@ fn reads_groups_logs_and_repeated_scalars() {
     assert_eq!(groups[0].tags().collect::<Result<Vec<_>, _>>().unwrap(), [(&b"tag"[..], &b"tv"[..])]);
     assert_eq!(groups[1].tags().count() + groups[1].logs().count(), 0);
     let logs: Vec<_> = groups[0].logs().collect::<Result<_, _>>().unwrap();
-    assert_eq!(logs[0].time(), Ok(LogTime { secs: 1336, nanos: Some(5) }));
-    assert_eq!(logs[0].guess_time(), LogTime { secs: 1336, nanos: Some(5) });
+    assert_eq!(logs[0].time(), Ok(LogTime { secs: 1_700_000_000, nanos: Some(5) }));
+    assert_eq!(logs[0].guess_time(), LogTime { secs: 1_700_000_000, nanos: Some(5) });
     assert_eq!(logs[0].last(b"k"), Ok(Some(&b"w"[..])));
     assert_eq!(logs[0].last(b"none"), Ok(None));
     assert_eq!(logs[1].time(), Ok(LogTime { secs: 7, nanos: None }));
