@@ -137,7 +137,7 @@ impl SlsConfig {
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   loadgen sls --shards 4 --records-per-shard 100000 --profile mixed
-  loadgen sls --tls /tmp/ca --rate 10MB/s --fault pull.503=5%,pull.tear=1%,heartbeat.hang@3")]
+  loadgen sls --tls ./ca --rate 10MB/s --fault pull.503=5%,pull.tear=1%,heartbeat.hang@3")]
 pub struct SlsArgs {
     /// Address of the service
     #[arg(long, default_value = "127.0.0.1:8086")]

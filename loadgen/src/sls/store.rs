@@ -32,7 +32,7 @@ pub struct Store<'a> {
 pub struct Fill {
     /// What the logs look like.
     pub payload: Payload,
-    /// Logs to add to the shard.
+    /// Logs to add to the shard. Numbers go on by whole groups, so a part of a group leaves a gap for the next filling.
     pub records: u64,
     /// The logs are there so many times, one after the other (only the first time with numbers of their own).
     pub repeat: u64,
@@ -96,21 +96,7 @@ impl<'a> Store<'a> {
 
     /// Appends generated logs to a shard, from the group where the last filling ended.
     pub fn fill(&self, shard: u32, fill: Fill) -> Result<()> {
-        let first = self.shard(shard)?.total;
-        let segments = generate(shard, first, fill);
-        let now_ms = self.service.now_ms();
-        self.with(|logstore| {
-            let data = &mut logstore.shard(shard)?.data;
-            if let Some(rate) = fill.bytes_per_second {
-                data.set_schedule(now_ms, rate);
-            }
-            for _ in 0..fill.repeat {
-                for segment in &segments {
-                    data.append_segment(Arc::clone(segment), now_ms);
-                }
-            }
-            Ok(())
-        })
+        self.fill_shards(&[shard], fill)
     }
 
     /// Fills every read-write shard alike; a rate is shared by them.
@@ -119,10 +105,28 @@ impl<'a> Store<'a> {
         let writable: Vec<u32> =
             shards.iter().filter(|(_, view)| !view.readonly).map(|(id, _)| *id).collect();
         let share = fill.bytes_per_second.map(|rate| (rate / (writable.len() as u64).max(1)).max(1));
-        for shard in writable {
-            self.fill(shard, Fill { bytes_per_second: share, ..fill })?;
+        self.fill_shards(&writable, Fill { bytes_per_second: share, ..fill })
+    }
+
+    /// Makes all the data first, so that the clock of a rate starts for all shards at once.
+    fn fill_shards(&self, shards: &[u32], fill: Fill) -> Result<()> {
+        let mut made = Vec::with_capacity(shards.len());
+        for &shard in shards {
+            made.push((shard, generate(shard, self.shard(shard)?.total, fill)));
         }
-        Ok(())
+        let now_ms = self.service.now_ms();
+        self.with(|logstore| {
+            for (shard, segments) in &made {
+                let data = &mut logstore.shard(*shard)?.data;
+                if let Some(rate) = fill.bytes_per_second {
+                    data.set_schedule(now_ms, rate);
+                }
+                for segment in (0..fill.repeat).flat_map(|_| segments) {
+                    data.append_segment(Arc::clone(segment), now_ms);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Splits a shard in its middle; answers with the shards involved, parent first.
