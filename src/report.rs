@@ -211,6 +211,12 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, hec::cause(answer))
         }
+        (Scope::Shard(shard), Cause::Hec(answer)) => {
+            let advice = hec::advice(answer);
+            let what = format!("{} {} (a log of shard {shard})", place.sink, advice.problem);
+            let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
+            Text { safe: safe.into(), ..sink_text(advice, what, hec::cause(answer)) }
+        }
         (scope, cause) => odd(place, scope, cause),
     };
     text.retry_in = Some(alarm.retry_in).filter(|after| !after.is_zero());

@@ -62,7 +62,6 @@ fn token(code: u16) -> Option<Advice> {
 }
 
 fn event(code: u16) -> Option<Advice> {
-    let hold = "set [dead_letter] dir to put refused records aside, or";
     Some(match code {
         5 => Advice::new(
             "hec-event",
@@ -72,9 +71,8 @@ fn event(code: u16) -> Option<Advice> {
         6 => Advice::new(
             "hec-event",
             "cannot parse an event",
-            format!(
-                "{hold} make batches smaller ([hec] batch_bytes): Splunk Cloud says this to more than about 5 MB"
-            ),
+            "raise maxEventSize in the indexer's inputs.conf where the log is larger than that (5 MB by default), or make \
+             batches smaller ([hec] batch_bytes) where this is said of event 0: Splunk Cloud takes about 5 MB a request",
         ),
         7 => Advice::new(
             "hec-index",
@@ -82,11 +80,11 @@ fn event(code: u16) -> Option<Advice> {
             "check [hec] index (HEC_INDEX): the index must exist and stand in the token's list of allowed indexes; it goes \
              on by itself when the list is changed",
         ),
-        12 | 13 => Advice::new("hec-event", "refuses an empty event", format!("{hold} check [hec] event")),
+        12 | 13 => Advice::new("hec-event", "refuses an empty event", "check [hec] event"),
         15 => Advice::new(
             "hec-event",
             "refuses the indexed fields of an event",
-            format!("{hold} check [hec] fields"),
+            "check [hec] fields",
         ),
         _ => return None,
     })

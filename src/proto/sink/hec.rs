@@ -569,10 +569,8 @@ impl Hec {
             Judgement::Taken { ack_id, slow_down } => {
                 let took = request.started.map_or(Duration::ZERO, |started| now.since(started));
                 self.routes.succeed(now, route, took, slow_down, cx);
-                for segment in &request.frame.segments {
-                    if let Some(mut trouble) = self.refused_shards.remove(&segment.shard) {
-                        trouble.clear(cx, shard_scope(segment.shard));
-                    }
+                if request.frame.refused {
+                    self.forgive(first_shard(&request.frame), cx);
                 }
                 self.taken(now, at, request, ack_id, cx);
             }
@@ -640,6 +638,7 @@ impl Hec {
         }
         let mut refused = cx.pool.take_for_part(now);
         request.frame.move_first(&mut refused);
+        refused.refused = true;
         cx.counters.refused_records += 1;
         let shard = first_shard(&refused);
         let mut trouble = self.refused_shards.remove(&shard).unwrap_or_default();
@@ -650,6 +649,17 @@ impl Hec {
             cx.pool.give(request.frame);
         } else {
             self.waiting.push_front(request.frame);
+        }
+    }
+
+    /// A record that was refused is taken now; the trouble of its shard is over with the last such record.
+    fn forgive(&mut self, shard: ShardId, cx: &mut Context) {
+        let more = |frame: &Frame| frame.refused && first_shard(frame) == shard;
+        let waits = self.refused.iter().any(|refused| first_shard(&refused.frame) == shard)
+            || self.waiting.iter().any(more)
+            || self.conns.iter().any(|conn| conn.requests.iter().any(|request| more(&request.frame)));
+        if !waits && let Some(mut trouble) = self.refused_shards.remove(&shard) {
+            trouble.clear(cx, shard_scope(shard));
         }
     }
 

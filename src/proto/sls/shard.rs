@@ -372,7 +372,8 @@ impl Shard {
     /// For metrics.
     pub fn gauge(&self, now: Instant, wall: UnixTime, sink_holds: bool) -> ShardGauge {
         let caught_up = self.end_seen != EndSeen::Ahead && self.ledger.is_empty();
-        let lag = self.safe_time.map_or(0, |time| wall.as_secs().saturating_sub(time));
+        let oldest = self.safe_time.or_else(|| self.ledger.oldest().and_then(|pulled| pulled.next_time));
+        let lag = oldest.map_or(0, |time| wall.as_secs().saturating_sub(time));
         let pending = if self.ledger.is_empty() { 0 } else { now.since(self.safe_moved).as_secs() };
         ShardGauge {
             shard: self.id,
