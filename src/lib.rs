@@ -1,4 +1,4 @@
-//! sls2siem
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod admin;
 pub mod cli;

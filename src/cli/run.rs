@@ -41,7 +41,7 @@ pub fn execute(args: &RunArgs, env: Environment) -> Exit {
         Ok(loaded) => loaded.config,
         Err(error) => return refuse(Exit::Config, &error),
     };
-    if let Some(text) = config.pipelines.iter().find_map(parts::not_built) {
+    if let Some(text) = parts::not_built(&config) {
         return refuse(Exit::Config, &text);
     }
     log_to_stderr(config.log);

@@ -119,7 +119,7 @@ impl Narrator {
                 );
             }
             LeaseEvent::ShardReleased { shard, saved: true } => {
-                tracing::info!("pipeline {name}: shard {shard} given up, drained and saved");
+                tracing::info!("pipeline {name}: shard {shard} given up, its checkpoint is saved");
                 self.forget(*shard);
             }
             LeaseEvent::ShardReleased { shard, saved: false } => {

@@ -149,7 +149,14 @@ impl FramePool {
     /// An empty frame for a part of another one: those bytes are in memory already, so it is never refused.
     pub fn take_for_part(&mut self, now: Instant) -> Frame {
         let credit = self.budget.take_over(0);
-        Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, exposed: false, refused: false, credit }
+        Frame {
+            bytes: Vec::new(),
+            segments: Segments::new(),
+            opened: now,
+            exposed: false,
+            refused: false,
+            credit,
+        }
     }
 
     /// Takes the buffer of a finished frame back.

@@ -81,11 +81,7 @@ fn event(code: u16) -> Option<Advice> {
              on by itself when the list is changed",
         ),
         12 | 13 => Advice::new("hec-event", "refuses an empty event", "check [hec] event"),
-        15 => Advice::new(
-            "hec-event",
-            "refuses the indexed fields of an event",
-            "check [hec] fields",
-        ),
+        15 => Advice::new("hec-event", "refuses the indexed fields of an event", "check [hec] fields"),
         _ => return None,
     })
 }

@@ -107,7 +107,12 @@ fn random(rng: &mut ChaCha8Rng) -> Vec<u8> {
 fn big(rng: &mut ChaCha8Rng) -> Vec<u8> {
     let unit = pick(
         rng,
-        &["plain text of a very long value; ", "\"quoted\" \\ and\nbroken ", "长文本", "control \u{1}\u{1f} characters "],
+        &[
+            "plain text of a very long value; ",
+            "\"quoted\" \\ and\nbroken ",
+            "长文本",
+            "control \u{1}\u{1f} characters ",
+        ],
     );
     let mut bytes = unit.repeat(1_000_000 / unit.len() + 1).into_bytes();
     // The cut may fall inside a character: then the value ends in invalid UTF-8, which is wanted too.

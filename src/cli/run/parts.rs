@@ -12,8 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
-    CredentialsConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
-    PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, TlsConfig, Verify,
+    Config, CredentialsConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment,
+    OnExpiredCursor, Pin, PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig,
+    TlsConfig, Verify,
 };
 use crate::control::pipeline::WORK_CALLERS;
 use crate::control::placement;
@@ -219,7 +220,16 @@ pub(super) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
 }
 
 /// What is set but cannot be had yet, as a text for the operator.
-pub(super) fn not_built(config: &PipelineConfig) -> Option<&'static str> {
+pub(super) fn not_built(config: &Config) -> Option<&'static str> {
+    if config.dead_letter.dir.is_some() {
+        return Some(
+            "[dead_letter] is not built into this version: a record that the sink refuses holds its shard - leave it out",
+        );
+    }
+    config.pipelines.iter().find_map(not_built_in)
+}
+
+fn not_built_in(config: &PipelineConfig) -> Option<&'static str> {
     if config.sls.stop.is_some() {
         return Some("[sls] stop is not built into this version - leave it out");
     }

@@ -4,7 +4,15 @@
 //! own threads do not disturb the count.
 
 #![expect(unsafe_code, reason = "a counting allocator is an implementation of GlobalAlloc")]
-#![expect(clippy::unwrap_used, reason = "a test: what is missing fails it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test: what is missing fails it"
+)]
+
+mod engine;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -154,6 +162,25 @@ fn a_thousand_pulls_without_an_allocation() {
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "allocations in {ROUNDS} rounds");
     }
+}
+
+/// Allocations of the engine per pull that brings `times` copies of the same groups.
+fn per_pull(times: u32) -> f64 {
+    let one = body();
+    let raw = one.repeat(times as usize);
+    let mut engine = engine::Engine::new(&raw, 2 * times);
+    engine.run(20);
+    let before = ALLOCATIONS.get();
+    engine.run(200);
+    f64::from(u32::try_from(ALLOCATIONS.get() - before).unwrap()) / 200.0
+}
+
+#[test]
+fn the_engine_allocates_per_pull_and_not_per_record() {
+    let (few, many) = (per_pull(1), per_pull(6));
+    println!("allocations per pull: {few} with 140 records, {many} with 840");
+    assert!(few < 60.0, "a pull has its cursors, its request and its report: {few}");
+    assert!(many - few < 1.0, "six times the records, the same number of allocations: {few} and {many}");
 }
 
 #[test]
