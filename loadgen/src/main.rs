@@ -3,6 +3,7 @@
 //! Why: a forwarder other than ours, or a person with curl, should be able to meet the same servers.
 //! Invariants: results on stdout, logs on stderr.   Bounds: none.   Driven by: the shell.   Spec: contract.md.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +29,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let done = match Cli::parse().command {
         Command::Sls(args) => sls::run(&args),
         Command::Hec(args) => hec::run(*args),

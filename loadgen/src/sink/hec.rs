@@ -186,10 +186,11 @@ pub fn run(args: HecArgs) -> Result<ExitCode> {
     if let (Some(path), Some(pem)) = (ca_out, server.ca_pem()) {
         std::fs::write(&path, pem).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let stop = server.catch_signals()?;
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{}", json!({ "listening": server.url() }))?;
     tracing::info!("listening on {}", server.url());
-    crate::wait_for_stop()?;
+    server.wait_for(stop);
     let verdict = server.verdict(sent.as_ref());
     writeln!(stdout, "{}", json!({ "stats": server.stats(), "verdict": verdict }))?;
     server.stop();

@@ -21,6 +21,7 @@ use super::config::{HecConfig, Token};
 use super::conn::Conn;
 use super::state::Shared;
 use super::store::{Store, StoredEvent};
+use crate::StopSignal;
 use crate::fault::FaultPlan;
 use crate::sink::tls::{Identity, Stream};
 use crate::verify::{Sent, Verdict};
@@ -134,6 +135,19 @@ impl HecServer {
     /// Restarts one of the indexers behind the balancer; the others serve on.
     pub fn restart_instance(&self, instance: usize, downtime: Duration) {
         self.shared.restart(instance, downtime, false, Instant::now());
+    }
+
+    /// Catches SIGTERM and SIGINT from now on, on the receiver's own threads.
+    pub fn catch_signals(&self) -> Result<StopSignal> {
+        let _guard = self.runtime.as_ref().map(Runtime::enter);
+        StopSignal::new().context("cannot catch signals")
+    }
+
+    /// Waits for one of them.
+    pub fn wait_for(&self, stop: StopSignal) {
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(stop.wait());
+        }
     }
 
     /// Ends it; every connection is cut.
