@@ -30,9 +30,11 @@ impl Narrator {
         Self { place, alarms: Alarms::default(), joining: None }
     }
 
-    /// The standing troubles, one text each.
+    /// The standing troubles, one text each, without the pipeline's name: whoever shows them says whose they are.
     pub(super) fn standing(&self, now: Instant) -> Vec<String> {
-        self.alarms.current(now).map(|(_, _, text, _)| text.to_string()).collect()
+        let prefix = format!("pipeline {}: ", self.place.pipeline);
+        let bare = |text: String| text.strip_prefix(&prefix).map(str::to_owned).unwrap_or(text);
+        self.alarms.current(now).map(|(_, _, text, _)| bare(text.to_string())).collect()
     }
 
     /// Tells again what has lasted for long.
@@ -119,7 +121,7 @@ impl Narrator {
                 );
             }
             LeaseEvent::ShardReleased { shard, saved: true } => {
-                tracing::info!("pipeline {name}: shard {shard} given up, drained and saved");
+                tracing::info!("pipeline {name}: shard {shard} given up, its checkpoint is saved");
                 self.forget(*shard);
             }
             LeaseEvent::ShardReleased { shard, saved: false } => {
