@@ -30,9 +30,11 @@ impl Narrator {
         Self { place, alarms: Alarms::default(), joining: None }
     }
 
-    /// The standing troubles, one text each.
+    /// The standing troubles, one text each, without the pipeline's name: whoever shows them says whose they are.
     pub(super) fn standing(&self, now: Instant) -> Vec<String> {
-        self.alarms.current(now).map(|(_, _, text, _)| text.to_string()).collect()
+        let prefix = format!("pipeline {}: ", self.place.pipeline);
+        let bare = |text: String| text.strip_prefix(&prefix).map(str::to_owned).unwrap_or(text);
+        self.alarms.current(now).map(|(_, _, text, _)| bare(text.to_string())).collect()
     }
 
     /// Tells again what has lasted for long.

@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_real_signal_arrives() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let listener = listen(move || drop(sender.send(()))).unwrap();
+        let listener = listen(move || sender.send(()).unwrap()).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
         receiver.recv_timeout(std::time::Duration::from_secs(5)).unwrap();
         drop(listener);
