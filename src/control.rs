@@ -15,6 +15,7 @@ pub mod signals;
 pub mod sls_api;
 
 use crate::drive::clock;
+use crate::proto::event::{Alarm, Cause};
 use crate::proto::sls::lease::call::{Call, CallError};
 use crate::proto::sls::lease::verdict::Verdict;
 use crate::report::{self, Exit, Place, Text};
@@ -28,4 +29,10 @@ pub fn failed_start(place: &Place, call: &Call, cause: &CallError) -> (Exit, Tex
         CallError::Transport { why, .. } => report::sls_unreachable(place, doing, why),
     };
     (exit, text)
+}
+
+/// A sink that cannot be used at the start, in words and as an exit code.
+pub fn failed_sink(place: &Place, alarm: &Alarm) -> (Exit, Text) {
+    let exit = if matches!(alarm.cause, Cause::Hec(_)) { Exit::Refused } else { Exit::Unreachable };
+    (exit, report::alarm(place, alarm, clock::wall()))
 }

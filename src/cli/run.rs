@@ -24,7 +24,7 @@ use super::RunArgs;
 use crate::admin;
 use crate::config::{Config, Cores, Environment, LogConfig, LogFormat, PipelineConfig};
 use crate::control::credentials::CredentialsSource;
-use crate::control::pipeline::{Control, ControlSpec, Inbox};
+use crate::control::pipeline::{Control, ControlSpec, Ended, Inbox};
 use crate::control::placement::Placement;
 use crate::control::sls_api::SlsApi;
 use crate::control::{self, signals};
@@ -156,9 +156,14 @@ fn wait(mut running: Vec<(Place, Control)>, inboxes: &[Inbox], watch: &mut Watch
         let ended: Vec<(Place, Control)> = ended;
         for (place, control) in ended {
             let own = match control.join() {
-                Some(Outcome::Drained) => Exit::Done,
-                Some(Outcome::Undrained { .. }) => Exit::Failed,
-                Some(Outcome::Failed { call, cause }) => {
+                Some(Ended::Lease(Outcome::Drained)) => Exit::Done,
+                Some(Ended::Lease(Outcome::Undrained { .. })) => Exit::Failed,
+                Some(Ended::Sink(alarm)) => {
+                    let (exit, text) = control::failed_sink(&place, &alarm);
+                    tracing::error!("{text}");
+                    exit
+                }
+                Some(Ended::Lease(Outcome::Failed { call, cause })) => {
                     let (exit, text) = control::failed_start(&place, &call, &cause);
                     tracing::error!("{text}");
                     exit

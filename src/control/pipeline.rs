@@ -20,7 +20,7 @@ use super::narrate::Narrator;
 use super::placement::Placement;
 use crate::drive::clock;
 use crate::metrics::{CheckpointGauge, ControlSnapshot, Publisher};
-use crate::proto::event::{Command, Report};
+use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope};
 use crate::proto::ids::ShardId;
 use crate::proto::sls::error::SlsErrorKind;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Lane, Reply};
@@ -87,7 +87,16 @@ impl Inbox {
 #[derive(Debug)]
 pub struct Control {
     inbox: Inbox,
-    thread: JoinHandle<Outcome>,
+    thread: JoinHandle<Ended>,
+}
+
+/// How a control thread ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// With the lease.
+    Lease(Outcome),
+    /// With `fail_fast`: the sink cannot be used.
+    Sink(Alarm),
 }
 
 impl Control {
@@ -110,7 +119,7 @@ impl Control {
     }
 
     /// Waits for the end. `None`: the thread panicked, a bug of ours.
-    pub fn join(self) -> Option<Outcome> {
+    pub fn join(self) -> Option<Ended> {
         self.thread.join().ok()
     }
 
@@ -178,6 +187,9 @@ struct Controller {
     stop: Stop,
     publisher: Publisher,
     publish_at: Instant,
+    /// With `fail_fast`, until the first position is safe.
+    watch_sink: bool,
+    sink_failed: Option<Alarm>,
 }
 
 impl Controller {
@@ -185,6 +197,8 @@ impl Controller {
         let now = clock::now();
         Self {
             name: spec.place.pipeline.as_str().into(),
+            watch_sink: spec.lease.fail_fast,
+            sink_failed: None,
             lease: Lease::new(spec.lease, now),
             narrator: Narrator::new(spec.place),
             credentials: Arc::new(spec.credentials.initial()),
@@ -203,14 +217,17 @@ impl Controller {
         }
     }
 
-    fn run(mut self, inputs: &Receiver<Input>) -> Outcome {
+    fn run(mut self, inputs: &Receiver<Input>) -> Ended {
         self.broadcast(&Command::Credentials((*self.credentials).clone()));
         loop {
             let now = clock::now();
             self.carry_out(now);
             if let Some(outcome) = self.lease.outcome().cloned() {
                 self.end(now, &outcome);
-                return outcome;
+                return Ended::Lease(outcome);
+            }
+            if let Some(alarm) = self.sink_failed {
+                return Ended::Sink(alarm);
             }
             self.tick(now);
             let wake = [self.lease.poll_timeout(), self.reread_at, Some(self.publish_at)];
@@ -243,6 +260,7 @@ impl Controller {
                 self.stopped.insert(executor);
             }
             Input::Report(executor, report) => {
+                self.judge_start(&report);
                 self.narrator.report(now, clock::wall(), executor, &report);
                 self.lease.handle_report(now, report);
             }
@@ -251,6 +269,17 @@ impl Controller {
                 self.lease.handle_stop(now);
             }
             Input::Stop => {}
+        }
+    }
+
+    /// With `fail_fast`, a sink that cannot be reached or refuses us at the start ends the run.
+    fn judge_start(&mut self, report: &Report) {
+        match report {
+            Report::Safe { .. } => self.watch_sink = false,
+            Report::Alarm(alarm) if self.watch_sink && fails_start(alarm) => {
+                self.sink_failed = Some(alarm.clone())
+            }
+            _ => {}
         }
     }
 
@@ -412,6 +441,19 @@ impl Controller {
             Outcome::Failed { .. } => {}
         }
     }
+}
+
+/// True for a sink's trouble that does not pass by itself.
+fn fails_start(alarm: &Alarm) -> bool {
+    let lasting = match &alarm.cause {
+        Cause::Transport(closed) => {
+            matches!(closed.kind, ClosedKind::Resolve | ClosedKind::Connect | ClosedKind::Tls)
+        }
+        Cause::Hec(answer) => matches!(answer.status, 300..=403),
+        Cause::Protocol(_) => true,
+        _ => false,
+    };
+    lasting && matches!(alarm.scope, Scope::Sink(_))
 }
 
 /// Threads for the calls that are not heartbeats.

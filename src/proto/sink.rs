@@ -1,4 +1,8 @@
-//! Where frames go: an enum of the kinds of sinks, so that the pipeline needs no trait objects.
+//! Where frames go.
+//!
+//! Why: one pipeline works with each kind of sink; an enum keeps the calls direct and the kinds countable.
+//! Invariants: 1. a connection belongs to the sink or to a shard: the `handle_*` say whether it was theirs.
+//! Bounds: those of the kinds. Driven by: `pipeline`.
 
 pub mod hec;
 pub mod stdout;

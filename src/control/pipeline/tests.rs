@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::config::{CredentialsConfig, Keys};
 use crate::metrics::{Info, Registry};
-use crate::proto::event::{Closed, ClosedKind};
-use crate::proto::ids::{Cursor, Epoch};
+use crate::proto::event::{Closed, ClosedKind, HecAnswer};
+use crate::proto::ids::{Cursor, EndpointId, Epoch};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::sls::api::answer::Group;
 use crate::proto::sls::lease::OnExpired;
@@ -136,7 +136,7 @@ fn shards_are_spread_worked_on_saved_and_handed_back() {
     }
     bench.wait_for(|call| *call == Call::Heartbeat { shards: Vec::new() });
     let Bench { control, placement, .. } = bench;
-    assert_eq!(control.join(), Some(Outcome::Drained));
+    assert_eq!(control.join(), Some(Ended::Lease(Outcome::Drained)));
     assert_eq!(placement.loads(), [0, 0]);
     inbox.stop();
 }
@@ -177,7 +177,7 @@ fn executors_that_have_ended_do_not_hold_a_stop() {
     let bench = bench(params(), |call| Ok(serve(call)), |_| false);
     bench.assigned();
     bench.control.inbox().stop();
-    assert_eq!(bench.control.join(), Some(Outcome::Drained));
+    assert_eq!(bench.control.join(), Some(Ended::Lease(Outcome::Drained)));
 }
 
 #[test]
@@ -187,5 +187,18 @@ fn with_fail_fast_the_thread_ends_with_the_refusal() {
     let cause = broken.clone();
     let bench = bench(Params { fail_fast: true, ..params() }, move |_| Err(cause.clone()), |_| true);
     let failed = Outcome::Failed { call: Call::ListGroups, cause: broken };
-    assert_eq!(bench.control.join(), Some(failed));
+    assert_eq!(bench.control.join(), Some(Ended::Lease(failed)));
+}
+
+#[test]
+fn with_fail_fast_an_unusable_sink_ends_the_thread_and_a_busy_one_does_not() {
+    let alarm = |cause| Alarm { scope: Scope::Sink(EndpointId(0)), cause, retry_in: Duration::ZERO };
+    let busy =
+        HecAnswer { status: 503, code: Some(9), text: "busy".into(), invalid_event: None, location: None };
+    let refused = HecAnswer { status: 403, code: Some(4), ..busy.clone() };
+    let bench = bench(Params { fail_fast: true, ..params() }, |call| Ok(serve(call)), |_| true);
+    bench.control.inbox().report(0, Report::Alarm(alarm(Cause::Hec(busy))));
+    bench.assigned();
+    bench.control.inbox().report(1, Report::Alarm(alarm(Cause::Hec(refused.clone()))));
+    assert_eq!(bench.control.join(), Some(Ended::Sink(alarm(Cause::Hec(refused)))));
 }

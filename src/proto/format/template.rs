@@ -4,7 +4,7 @@
 //! the common case that must cost nothing per log.
 //! Invariants: 1. parsed once, at start; rendering allocates nothing and never fails for text reasons. 2. A name
 //! that a log does not have renders as nothing.
-//! Bounds: a render appends at most the literals and one value per placeholder.
+//! Bounds: a render appends at most the literals and one value per name in braces.
 //! Driven by: `config` parses, `proto::format::hec` renders. Spec: own. `{name}` with a name of `__topic__`,
 //! `__source__`, `__time__` (unix seconds), `__tag__:KEY` or a field of the log; `{{` and `}}` are braces. Where a
 //! log or a group repeats a name, the last value counts.

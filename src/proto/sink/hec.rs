@@ -131,6 +131,9 @@ pub struct Hec {
     refused_shards: BTreeMap<ShardId, Trouble>,
     scratch: simd_json::Buffers,
     compressor: flate2::Compress,
+    /// Some connection was made. Until then one is tried without a frame, so that what is wrong with an address
+    /// or a certificate is told at the start and not with the first log.
+    greeted: bool,
 }
 
 impl core::fmt::Debug for Hec {
@@ -165,6 +168,7 @@ impl Hec {
             refused_shards: BTreeMap::new(),
             scratch: simd_json::Buffers::default(),
             compressor: flate2::Compress::new_gzip(flate2::Compression::fast(), 15),
+            greeted: false,
             params,
         }
     }
@@ -242,6 +246,10 @@ impl Hec {
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return false };
         conn.state = State::Open;
         conn.used = now;
+        if !self.greeted {
+            self.greeted = true;
+            self.routes.greet(conn.route, cx);
+        }
         true
     }
 
@@ -348,7 +356,7 @@ impl Hec {
             .iter()
             .filter_map(|conn| request_deadline(conn, self.params.timeout).or_else(|| idle_deadline(conn)));
         let refused = self.refused.iter().map(|refused| refused.due);
-        let paused = if self.waiting.is_empty() { None } else { self.routes.next_resume() };
+        let paused = if self.waiting.is_empty() && self.greeted { None } else { self.routes.next_resume() };
         let polls = self.routes.ids().filter(|route| !self.polls.is_busy(*route));
         let polls = polls.filter_map(|route| self.acks.next_poll(route));
         conns
@@ -442,7 +450,8 @@ impl Hec {
                 }
             }
         }
-        self.open_conns(now, starved, cx);
+        let greeting = usize::from(!self.greeted && self.conns.is_empty());
+        self.open_conns(now, starved.max(greeting), cx);
     }
 
     /// Where a frame of this shard may go now.

@@ -216,6 +216,14 @@ impl Routes {
         }
     }
 
+    /// The very first connection: an address that could not be reached so far can be.
+    pub(super) fn greet(&mut self, id: RouteId, cx: &mut Context) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) {
+            entry.trouble.clear(cx, Scope::Sink(endpoint));
+        }
+    }
+
     pub(super) fn fail(&mut self, now: Instant, id: RouteId, failure: Failure, cx: &mut Context) {
         let Some(route) = self.find_mut(id) else { return };
         let wait = route.backoff.next_wait().max(failure.wait_min);
