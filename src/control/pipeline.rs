@@ -277,7 +277,7 @@ impl Controller {
         match report {
             Report::Safe { .. } => self.watch_sink = false,
             Report::Alarm(alarm) if self.watch_sink && fails_start(alarm) => {
-                self.sink_failed = Some(alarm.clone())
+                self.sink_failed = Some(alarm.clone());
             }
             _ => {}
         }

@@ -98,7 +98,7 @@ impl Engine {
         for _ in 0..requests {
             if self.source == Some(conn) {
                 self.pulled += 1;
-                let answer = &self.pulls[usize::from(self.pulled % 2 == 0)];
+                let answer = &self.pulls[usize::from(self.pulled.is_multiple_of(2))];
                 self.pipeline.handle_received(self.now, conn, answer);
             } else {
                 let answer =
