@@ -94,10 +94,10 @@ pub struct DemoArgs {
     #[arg(long, default_value = "10MB/s", value_parser = rate)]
     pub rate: u64,
     /// How long logs are written
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
-    /// Trouble to make on the way, such as 503=5% or torn=5%; may be repeated
-    #[arg(long = "fault", value_name = "FAULT")]
+    /// Trouble to make on the way, as CALL.WHAT[=CHANCE]: hec.503=5%, pull.tear=1%, heartbeat.hang@3; may be repeated
+    #[arg(long = "fault", value_name = "FAULT", value_parser = demo::check_fault)]
     pub faults: Vec<String>,
 }
 
@@ -150,7 +150,10 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   sls2siem demo
   sls2siem demo --rate 100MB/s --seconds 30
-  sls2siem demo --fault 503=5% --fault torn=5%   nothing may be lost";
+  sls2siem demo --fault hec.503=5%,pull.tear=5%  nothing may be lost
+  sls2siem demo --fault hec.reset-after=2%       answers lost on the way: duplicates, but no loss
+
+Exit code 0: everything sent was delivered and the checkpoints stand at the end; 1: it was not";
 
 #[cfg(test)]
 mod tests {

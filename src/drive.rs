@@ -7,6 +7,7 @@
 //! Bounds: per executor [`StartSpec::memory_bytes`] of credit, 128 KiB read buffers, at most 8 write buffers.
 //! Driven by: `cli::run` starts and ends it, `control` opens pipelines and sends commands, `admin` reads snapshots.
 
+pub mod child;
 pub mod clock;
 mod conn;
 pub mod core;

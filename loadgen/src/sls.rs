@@ -40,7 +40,9 @@ use anyhow::{Context, Result};
 
 pub use auth::AccessKey;
 pub use lease::LeaseState;
+pub use route::KIND_NAMES;
 pub use server::SlsServer;
+pub use spoil::WORDS;
 pub use stats::Stats;
 pub use store::{Fill, GroupView, ShardView, Store};
 pub use world::Commit;
@@ -67,6 +69,8 @@ pub struct SlsConfig {
     pub admin: Option<SocketAddr>,
     /// Worker threads.
     pub threads: usize,
+    /// Cores that those threads are pinned to, in turn; empty leaves it to the kernel.
+    pub cores: Vec<usize>,
     /// TLS, with the authority's certificate written to `ca.pem` in this directory.
     pub tls_dir: Option<PathBuf>,
     /// Host name of the endpoint, for the certificate: `<project>.<host>`.
@@ -107,6 +111,7 @@ impl Default for SlsConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin: None,
             threads: 2,
+            cores: Vec::new(),
             tls_dir: None,
             host: "localhost".to_owned(),
             stores: vec![("test-project".to_owned(), "test-logstore".to_owned())],
@@ -261,10 +266,9 @@ pub fn run(args: &SlsArgs) -> Result<ExitCode> {
     let payload = Payload::new(args.profile, args.seed).with_logs_per_group(args.group_logs);
     for logstore in &args.logstore {
         let fill = Fill {
-            payload,
-            records: args.records_per_shard,
             repeat: args.repeat,
             bytes_per_second: args.rate,
+            ..Fill::new(payload, args.records_per_shard)
         };
         server
             .store_of(&args.project, logstore)

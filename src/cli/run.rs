@@ -71,6 +71,9 @@ fn forward(config: &Config, fail_fast: bool) -> Result<Exit, Refusal> {
     let registry = Registry::new(info(config, cores));
     let admin = config.admin.listen.map(|listen| admin::start(listen, registry.clone())).transpose();
     let admin = admin.map_err(|error| refused(Exit::Failed)(&error))?;
+    if let Some(admin) = &admin {
+        tracing::info!("admin page: http://{}/", admin.local_addr());
+    }
     let process = Process { executors: &executors, placement, registry: &registry, fail_fast };
     let pipelines = (0..).zip(&config.pipelines).map(|(id, pipeline)| process.open(PipelineId(id), pipeline));
     let controls: Vec<(Place, Control)> = pipelines.collect::<Result<_, _>>()?;

@@ -44,6 +44,7 @@ use serde_json::json;
 
 pub use config::{AckDelay, Balancer, HecConfig, Mode, Product, Token};
 pub use server::HecServer;
+pub use state::{KINDS as KIND_NAMES, WORDS};
 pub use store::{Counts, Store, StoredEvent};
 
 use crate::fault::{FaultPlan, parse_duration, parse_size};

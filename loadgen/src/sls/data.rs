@@ -156,6 +156,13 @@ impl ShardData {
         self.schedule = Some(Schedule { start_ms, bytes_per_second, offset });
     }
 
+    /// What is not readable yet becomes so at this rate from now on; 0 holds it.
+    pub(crate) fn set_rate(&mut self, now_ms: u64, bytes_per_second: u64) {
+        self.advance(now_ms);
+        let offset = self.visible_bytes();
+        self.schedule = Some(Schedule { start_ms: now_ms, bytes_per_second, offset });
+    }
+
     /// Moves the end of what is readable to where the schedule has it now.
     pub(crate) fn advance(&mut self, now_ms: u64) {
         let received_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
@@ -199,6 +206,12 @@ impl ShardData {
     /// One past the newest group that can be read.
     pub(crate) fn visible(&self) -> u64 {
         self.visible
+    }
+
+    /// Serialised bytes of the groups before `visible`, expired ones included.
+    pub(crate) fn visible_bytes(&self) -> u64 {
+        let (first, offset, segment) = self.segment_of(self.visible);
+        offset + segment.end_of(self.visible - first) as u64
     }
 
     /// One past the newest group, readable or not yet.
@@ -280,11 +293,16 @@ impl ShardData {
 
     /// Serialised bytes of the shard up to and with this group.
     fn offset_after(&self, group: u64) -> u64 {
-        let (first, offset, segment) = match self.placed(group).filter(|_| group < self.open_first) {
+        let (first, offset, segment) = self.segment_of(group);
+        offset + segment.end_of(group - first + 1) as u64
+    }
+
+    /// The segment of a group, its first group's number and the bytes before it.
+    fn segment_of(&self, group: u64) -> (u64, u64, &Segment) {
+        match self.placed(group).filter(|_| group < self.open_first) {
             Some(place) => (place.first, place.offset, place.segment.as_ref()),
             None => (self.open_first, self.open_offset, &self.open),
-        };
-        offset + segment.end_of(group - first + 1) as u64
+        }
     }
 }
 

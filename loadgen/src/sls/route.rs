@@ -42,7 +42,7 @@ pub(crate) struct Route {
 }
 
 /// The names that fault plans and statistics use.
-pub(crate) const KIND_NAMES: &[&str] = &[
+pub const KIND_NAMES: &[&str] = &[
     "get-project",
     "list-logstores",
     "create-logstore",

@@ -17,7 +17,7 @@ use crate::payload::LogGroupList;
 /// `rawsize[:DELTA]` announces another size, `count` another number of groups, `truncate` drops the last byte,
 /// `protobuf` breaks the message under intact compression, `empty` answers `[]`, `html[:STATUS]` answers like a
 /// gateway, `bare[:STATUS]` answers with a status and nothing else.
-pub(crate) const WORDS: &[&str] = &["rawsize", "count", "truncate", "protobuf", "empty", "html", "bare"];
+pub const WORDS: &[&str] = &["rawsize", "count", "truncate", "protobuf", "empty", "html", "bare"];
 
 const TRIES: usize = 64;
 

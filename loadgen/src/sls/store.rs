@@ -36,14 +36,21 @@ pub struct Fill {
     pub records: u64,
     /// The logs are there so many times, one after the other (only the first time with numbers of their own).
     pub repeat: u64,
-    /// Bytes a second that become readable; all at once when none.
+    /// Bytes a second that become readable; all at once when none, nothing yet when 0 (see `Store::set_rate`).
     pub bytes_per_second: Option<u64>,
+    /// Ends the filling with the log group that reaches so many serialised bytes.
+    pub raw_bytes_max: u64,
 }
 
 impl Fill {
     /// So many logs at once.
     pub fn new(payload: Payload, records: u64) -> Self {
-        Self { payload, records, repeat: 1, bytes_per_second: None }
+        Self { payload, records, repeat: 1, bytes_per_second: None, raw_bytes_max: u64::MAX }
+    }
+
+    /// So many serialised bytes, or up to one log group more, held back until `Store::set_rate`.
+    pub fn held_back(payload: Payload, raw_bytes: u64) -> Self {
+        Self { bytes_per_second: Some(0), raw_bytes_max: raw_bytes, ..Self::new(payload, u64::MAX) }
     }
 }
 
@@ -58,6 +65,8 @@ pub struct ShardView {
     pub oldest: u64,
     /// One past the newest that can be read now.
     pub visible: u64,
+    /// Serialised bytes before it, expired ones included.
+    pub visible_bytes: u64,
     /// One past the newest, readable or not yet.
     pub total: u64,
     /// The cursor at `visible`.
@@ -104,7 +113,7 @@ impl<'a> Store<'a> {
         let shards = self.shards()?;
         let writable: Vec<u32> =
             shards.iter().filter(|(_, view)| !view.readonly).map(|(id, _)| *id).collect();
-        let share = fill.bytes_per_second.map(|rate| (rate / (writable.len() as u64).max(1)).max(1));
+        let share = fill.bytes_per_second.map(|rate| share(rate, writable.len()));
         self.fill_shards(&writable, Fill { bytes_per_second: share, ..fill })
     }
 
@@ -125,6 +134,18 @@ impl<'a> Store<'a> {
                     data.append_segment(Arc::clone(segment), now_ms);
                 }
             }
+            Ok(())
+        })
+    }
+
+    /// From now on, what is held back becomes readable at this rate, which the read-write shards share; 0 holds it.
+    pub fn set_rate(&self, bytes_per_second: u64) -> Result<()> {
+        let now_ms = self.service.now_ms();
+        self.with(|logstore| {
+            let is_writable = |shard: &&mut super::world::Shard| shard.readonly_since_ms.is_none();
+            let shards: Vec<_> = logstore.shards.values_mut().filter(is_writable).collect();
+            let share = share(bytes_per_second, shards.len());
+            shards.into_iter().for_each(|shard| shard.data.set_rate(now_ms, share));
             Ok(())
         })
     }
@@ -184,6 +205,7 @@ impl<'a> Store<'a> {
                     parents: shard.parents.clone(),
                     oldest: shard.data.oldest(),
                     visible: shard.data.visible(),
+                    visible_bytes: shard.data.visible_bytes(),
                     total: shard.data.total(),
                     end_cursor: shard.cursor(shard.data.visible()),
                 };
@@ -242,16 +264,27 @@ impl<'a> Store<'a> {
     }
 }
 
+/// What each of so many shards gets; only nothing becomes nothing.
+fn share(bytes_per_second: u64, shards: usize) -> u64 {
+    (bytes_per_second / (shards as u64).max(1)).max(bytes_per_second.min(1))
+}
+
 /// Serialises and compresses what a filling adds.
 fn generate(shard: u32, first: u64, fill: Fill) -> Vec<Arc<Segment>> {
     let per_group = u64::from(fill.payload.logs_per_group());
     let mut segments = Vec::new();
     let mut segment = Segment::default();
+    let mut raw_bytes = 0;
     for index in 0..fill.records.div_ceil(per_group) {
+        if raw_bytes >= fill.raw_bytes_max {
+            break;
+        }
         let mut group = fill.payload.group(shard, first + index);
         let left = fill.records - index * per_group;
         group.logs.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let before = segment.raw_bytes();
         segment.push(&group.encode_to_vec(), group.logs.len() as u64);
+        raw_bytes += segment.raw_bytes() - before;
         if segment.is_full() {
             segments.push(std::mem::take(&mut segment));
         }

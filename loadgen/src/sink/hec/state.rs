@@ -231,10 +231,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) const COOKIE: &str = "AWSALB";
 
 /// Names of the calls in a fault plan.
-pub(super) const KINDS: &[&str] = &["event", "raw", "ack", "health"];
+pub const KINDS: &[&str] = &["event", "raw", "ack", "health"];
 
 /// Words of a fault plan beyond the common ones.
-pub(super) const WORDS: &[&str] = &[
+pub const WORDS: &[&str] = &[
     "busy-at",
     "close",
     "crash",

@@ -552,3 +552,28 @@ fn stop_frees_the_port_and_ends_connections() {
     let again = SlsServer::start(SlsConfig { listen: addr, ..SlsConfig::default() }).unwrap();
     assert_eq!(Client::to(&again).get(SHARDS).status, 200);
 }
+
+#[test]
+fn what_is_held_back_comes_at_the_rate_set_later() {
+    let server = SlsServer::start(SlsConfig::default()).unwrap();
+    let store = server.store();
+    let payload = Payload::new(Profile::Tiny, 1).with_logs_per_group(10);
+    store.fill_all(Fill::held_back(payload, 50_000)).unwrap();
+    let views = || store.shards().unwrap().into_values().collect::<Vec<_>>();
+    assert!(views().iter().all(|view| (view.visible, view.visible_bytes) == (0, 0) && view.total > 10));
+
+    store.set_rate(1 << 40).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    let all = views();
+    assert!(all.iter().all(|view| view.visible == view.total));
+    assert!(all.iter().all(|view| (50_000..51_000).contains(&view.visible_bytes)), "{all:?}");
+
+    // A second filling goes on where the first ended, and what is visible stays so when the rate is taken back.
+    store.fill_all(Fill::held_back(payload, 50_000)).unwrap();
+    store.set_rate(0).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    for (before, after) in all.iter().zip(views()) {
+        assert_eq!((after.visible, after.visible_bytes), (before.visible, before.visible_bytes));
+        assert!(after.total > before.total);
+    }
+}
