@@ -110,8 +110,11 @@ impl<'a> Store<'a> {
         let now_ms = self.service.now_ms();
         self.with(|logstore| {
             let data = &mut logstore.shard(shard)?.data;
-            if let Some(rate) = fill.bytes_per_second {
-                data.set_schedule(now_ms, rate);
+            match fill.bytes_per_second {
+                // What an earlier filling holds back stays held: a schedule would count it as there already.
+                Some(0) => data.set_rate(now_ms, 0),
+                Some(rate) => data.set_schedule(now_ms, rate),
+                None => {}
             }
             for _ in 0..fill.repeat {
                 for segment in &segments {
