@@ -179,8 +179,13 @@ const IMPURE: [&str; 17] = [
 
 /// Beginnings of paths that may hold `unsafe`: system calls, the vector instructions, the test's own allocator, and
 /// the test that stops and resumes processes.
-const UNSAFE_FILES: [&str; 5] =
-    ["src/drive/", "src/drive.rs", "src/proto/format/simd", "tests/alloc_free/main.rs", "tests/drive_stalls.rs"];
+const UNSAFE_FILES: [&str; 5] = [
+    "src/drive/",
+    "src/drive.rs",
+    "src/proto/format/simd",
+    "tests/alloc_free/main.rs",
+    "tests/drive_stalls.rs",
+];
 
 /// Never in a finished file. Spelled in pieces, so that this file may pass its own rule.
 const WORDS: [&str; 11] = [

@@ -154,6 +154,7 @@ struct Run {
     meter_due: Instant,
     cpu: Duration,
     resident_bytes_max: u64,
+    ahead_bytes: u64,
     has_log_ended: bool,
 }
 
@@ -188,6 +189,7 @@ impl Run {
             meter_due: clock::now(),
             cpu: Duration::ZERO,
             resident_bytes_max: 0,
+            ahead_bytes: 0,
             has_log_ended: false,
         }
     }
@@ -203,7 +205,7 @@ impl Run {
             gave_up = Some(format!("the forwarder did not take its shards within {} s", JOIN_MAX.as_secs()));
         } else if phase == Phase::Done {
             self.stage.set_rate(args.rate)?;
-            phase = self.flow(began, args.seconds)?;
+            phase = self.flow(began, args)?;
             self.stage.set_rate(0)?;
             interrupted = phase == Phase::Signal;
         }
@@ -225,6 +227,7 @@ impl Run {
             verdict: self.stage.verdict(&position),
             position,
             flowed,
+            ahead_bytes: self.ahead_bytes,
             cpu_flowing,
             cpu_total,
             threads,
@@ -253,15 +256,20 @@ impl Run {
         }
     }
 
-    /// Lets logs come for so many seconds.
-    fn flow(&mut self, began: Instant, seconds: u64) -> Result<Phase> {
+    /// Lets logs come for so many seconds, and watches that they come at their rate.
+    fn flow(&mut self, began: Instant, args: &DemoArgs) -> Result<Phase> {
+        let seconds = args.seconds;
         let end = began + Duration::from_secs(seconds);
         while clock::now() < end {
             let second = (clock::now().since(began).as_secs() + 1).min(seconds);
             match self.step(&format!("second {second} of {seconds}"))? {
                 Step::Ended => return Ok(Phase::Ended),
                 Step::Signal => return Ok(Phase::Signal),
-                Step::Tick(_) => {}
+                Step::Tick(position) => {
+                    let due = u128::from(args.rate) * clock::now().since(began).as_millis() / 1000;
+                    let due = u64::try_from(due).unwrap_or(u64::MAX).saturating_add(args.rate / RATE_SLACK);
+                    self.ahead_bytes = self.ahead_bytes.max(position.sent_bytes.saturating_sub(due));
+                }
             }
         }
         Ok(Phase::Done)
@@ -504,5 +512,7 @@ const STOP_MAX: Duration = Duration::from_secs(45);
 const LOG_END_MAX: Duration = Duration::from_secs(2);
 /// Events that wait for the main loop; beyond, the log's reader waits.
 const EVENTS_MAX: usize = 1024;
+/// Part of a second that the two clocks may differ by.
+const RATE_SLACK: u64 = 20;
 /// Logs made between two looks at the signals.
 const SLICE_BYTES: u64 = 32_000_000;

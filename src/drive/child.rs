@@ -24,11 +24,13 @@ pub fn terminate(child: &mut Child) -> io::Result<()> {
     }
 }
 
-/// Has the child receive SIGTERM when the thread that starts it ends, however that ends.
+/// Has the kernel kill the child when the thread that starts it ends, however that ends.
+///
+/// Not SIGTERM: a forwarder whose servers have gone with its parent has nobody to drain to, and would wait for them.
 pub fn end_with_parent(command: &mut Command) {
     let ask = || {
         // SAFETY: prctl with this option takes one number, touches no memory, and is async-signal-safe.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

@@ -127,8 +127,11 @@ impl<'a> Store<'a> {
         self.with(|logstore| {
             for (shard, segments) in &made {
                 let data = &mut logstore.shard(*shard)?.data;
-                if let Some(rate) = fill.bytes_per_second {
-                    data.set_schedule(now_ms, rate);
+                match fill.bytes_per_second {
+                    // What an earlier filling holds back stays held: a schedule would count it as there already.
+                    Some(0) => data.set_rate(now_ms, 0),
+                    Some(rate) => data.set_schedule(now_ms, rate),
+                    None => {}
                 }
                 for segment in (0..fill.repeat).flat_map(|_| segments) {
                     data.append_segment(Arc::clone(segment), now_ms);

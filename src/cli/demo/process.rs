@@ -17,8 +17,11 @@ pub(super) fn cpu(pid: u32) -> Option<Duration> {
 pub(super) fn threads(pid: u32) -> BTreeMap<u32, (String, Duration)> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return BTreeMap::new() };
     let thread = |entry: fs::DirEntry| {
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        Some((entry.file_name().to_str()?.parse().ok()?, cpu_of(&stat)?))
+        let (name, ticks) = cpu_of(&fs::read_to_string(entry.path().join("stat")).ok()?)?;
+        // In nanoseconds where the kernel keeps them: most threads use less than one tick.
+        let precise = fs::read_to_string(entry.path().join("schedstat")).ok();
+        let precise = precise.and_then(|text| text.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
+        Some((entry.file_name().to_str()?.parse().ok()?, (name, precise.unwrap_or(ticks))))
     };
     entries.flatten().filter_map(thread).collect()
 }
