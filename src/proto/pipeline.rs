@@ -356,6 +356,8 @@ impl Pipeline {
     fn gauges(&mut self) {
         self.cx.counters.inflight_bytes = self.flow.bodies.used() + self.flow.frames.used();
         self.cx.counters.shards = self.shards.len() as u64;
+        let held = self.shards.iter().filter(|shard| shard.is_held(self.sink.holds(shard.id())));
+        self.cx.counters.held_shards = held.count() as u64;
     }
 
     fn find(&mut self, id: ShardId, epoch: Epoch) -> Option<&mut Shard> {

@@ -379,8 +379,13 @@ impl Shard {
             shard: self.id,
             lag_seconds: if caught_up { 0 } else { lag },
             pending_seconds: pending,
-            held: sink_holds || self.trouble.is_raised() || self.phase == Phase::Expired,
+            held: self.is_held(sink_holds),
         }
+    }
+
+    /// True while it cannot go on without an operator or the sink.
+    pub fn is_held(&self, sink_holds: bool) -> bool {
+        sink_holds || self.trouble.is_raised() || self.phase == Phase::Expired
     }
 
     fn wants_pull(&self) -> bool {
