@@ -211,6 +211,16 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, hec::cause(answer))
         }
+        (Scope::Sink(endpoint), Cause::Protocol(detail)) => {
+            let todo = format!(
+                "check scheme and port in [{}]: it must be the right service, with https:// if it has TLS, and no proxy \
+                 in between",
+                place.sink
+            );
+            let advice = Advice::new("protocol", "does not speak HTTP/1.1 as it should", todo);
+            let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
+            sink_text(advice, what, clean(detail))
+        }
         (Scope::Shard(shard), Cause::Hec(answer)) => {
             let advice = hec::advice(answer);
             let what = format!("{} {} (a log of shard {shard})", place.sink, advice.problem);

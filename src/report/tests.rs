@@ -163,7 +163,7 @@ fn codes_of_hec() {
         (503, Some(9), "hec-busy", "queues are full"),
         (400, Some(10), "hec-channel", "load balancer"),
         (400, Some(11), "hec-channel", "rewrites headers"),
-        (400, Some(12), "hec-event", "dead_letter"),
+        (400, Some(12), "hec-event", "[hec] event"),
         (400, Some(13), "hec-event", "empty event"),
         (400, Some(14), "hec-ack-off", "indexer acknowledgement"),
         (400, Some(15), "hec-event", "[hec] fields"),
@@ -256,7 +256,8 @@ fn damaged_and_oversized_pulls_are_held_never_skipped() {
     let line = whole(&word(Scope::Shard(ShardId(7)), cause));
     assert!(line.contains("99 bytes, 10 allowed") && line.contains("memory"), "{line}");
     let line = whole(&word(Scope::Sink(EndpointId(0)), Cause::Protocol("no status line".into())));
-    assert!(line.contains("HTTP/1.1"), "{line}");
+    assert!(line.contains("HTTP/1.1") && line.contains("scheme and port in [hec]"), "{line}");
+    assert!(line.contains("nothing lost") && !line.contains("pulled again"), "{line}");
 }
 
 #[test]
