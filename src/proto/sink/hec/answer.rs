@@ -26,12 +26,14 @@ pub enum Judgement {
         slow_down: bool,
     },
     /// Records before `accepted` are stored (confirmed by `ack_id` where there is one), record `accepted` is
-    /// refused for its content, the rest was not looked at.
+    /// refused for its content or because the server is busy, the rest was not looked at.
     Partial {
         /// Number of records taken.
         accepted: u32,
         /// For the taken ones.
         ack_id: Option<AckId>,
+        /// The next record found no room: it is as good as those behind it.
+        busy: bool,
         /// Why the next record was refused.
         answer: HecAnswer,
     },
@@ -84,7 +86,7 @@ pub fn judge(
         location: location.map(shorten),
     };
     if let Some(accepted) = accepted_prefix(&answer, records) {
-        return Judgement::Partial { accepted, ack_id, answer };
+        return Judgement::Partial { accepted, ack_id, busy: status == 503, answer };
     }
     let clean = matches!(status, 300..=499 | 503);
     let timeout = status == 408;
@@ -103,6 +105,8 @@ fn accepted_prefix(answer: &HecAnswer, records: u32) -> Option<u32> {
         // An index that the token may not write to is reported with the number of the next event.
         (400, 7) => number.checked_sub(1)?,
         (400, 6 | 12 | 13 | 15) => number,
+        // The queue was full in the middle of the body. In front of the first record it is a plain refusal.
+        (503, 9) if number > 0 => number,
         _ => return None,
     };
     u32::try_from(refused).ok().filter(|refused| *refused < records)
@@ -161,6 +165,20 @@ mod tests {
             matches!(read(400, body), Judgement::Again { hold: true, .. }),
             "a number past the frame is no number"
         );
+    }
+
+    #[test]
+    fn a_queue_that_is_full_in_the_middle_keeps_what_went_in() {
+        let body = r#"{"text":"Server is busy","code":9,"invalid-event-number":3,"ackId":1}"#;
+        let judgement = read(503, body);
+        assert!(
+            matches!(judgement, Judgement::Partial { accepted: 3, ack_id: Some(AckId(1)), busy: true, .. }),
+            "{judgement:?}"
+        );
+        let body = r#"{"text":"Server is busy","code":9,"invalid-event-number":0}"#;
+        assert!(matches!(read(503, body), Judgement::Again { ambiguous: false, hold: false, .. }));
+        let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
+        assert!(matches!(read(400, body), Judgement::Partial { busy: false, .. }));
     }
 
     #[test]

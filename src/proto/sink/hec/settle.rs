@@ -82,7 +82,13 @@ impl Hec {
                 }
                 self.taken(now, at, request, ack_id, cx);
             }
-            Judgement::Partial { accepted, ack_id, answer } => {
+            Judgement::Partial { accepted, ack_id, busy: true, answer } => {
+                let mut request = request;
+                self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
+                self.routes.fail(now, route, Failure::busy(Cause::Hec(answer)), cx);
+                self.again(request, cx);
+            }
+            Judgement::Partial { accepted, ack_id, busy: false, answer } => {
                 self.routes.succeed(now, route, Duration::ZERO, false, cx);
                 self.partly_taken(now, at, request, (accepted, ack_id), answer, cx);
             }
@@ -132,18 +138,7 @@ impl Hec {
         answer: HecAnswer,
         cx: &mut Context,
     ) {
-        let stored = request.frame.cut_front(accepted);
-        if !stored.is_empty() {
-            match ack_id {
-                Some(id) if self.params.ack != AckMode::Off => {
-                    let started = request.started.unwrap_or(now);
-                    if self.acks.add(request.channel, id, stored, started, now, cx) {
-                        self.replace_channel(now, at, cx);
-                    }
-                }
-                _ => cx.settle(&stored, Settled::Acked),
-            }
-        }
+        self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
         let mut refused = cx.pool.take_for_part(now);
         request.frame.move_first(&mut refused);
         refused.refused = true;
@@ -157,6 +152,30 @@ impl Hec {
             cx.pool.give(request.frame);
         } else {
             self.waiting.push_front(request.frame);
+        }
+    }
+
+    /// The first records of a request are stored: they leave its frame.
+    fn front_taken(
+        &mut self,
+        now: Instant,
+        at: usize,
+        request: &mut Request,
+        (accepted, ack_id): (u32, Option<AckId>),
+        cx: &mut Context,
+    ) {
+        let stored = request.frame.cut_front(accepted);
+        if stored.is_empty() {
+            return;
+        }
+        match ack_id {
+            Some(id) if self.params.ack != AckMode::Off => {
+                let started = request.started.unwrap_or(now);
+                if self.acks.add(request.channel, id, stored, started, now, cx) {
+                    self.replace_channel(now, at, cx);
+                }
+            }
+            _ => cx.settle(&stored, Settled::Acked),
         }
     }
 
