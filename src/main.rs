@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Run(args) => cli::run::execute(args, environment()),
         Command::Config(args) => cli::config::execute(args, environment()),
-        Command::Demo(args) => cli::demo::execute(args, environment()),
+        Command::Demo(args) => cli::demo::execute(args, &environment()),
     };
     exit.into()
 }

@@ -18,6 +18,7 @@ mod verdict;
 mod view;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
@@ -47,7 +48,7 @@ use crate::report::Exit;
 pub use self::faults::check as check_fault;
 
 /// Runs the whole path on this machine.
-pub fn execute(args: &DemoArgs, env: Environment) -> Exit {
+pub fn execute(args: &DemoArgs, env: &Environment) -> Exit {
     let (bytes, room) = (args.rate.saturating_mul(args.seconds), stage::memory_share());
     let faults = match Faults::new(&args.faults) {
         _ if bytes > room => Err(format!(
@@ -61,7 +62,7 @@ pub fn execute(args: &DemoArgs, env: Environment) -> Exit {
         faults => faults,
     };
     let done = match faults {
-        Ok(faults) => rehearse(args, faults, &env),
+        Ok(faults) => rehearse(args, faults, env),
         Err(text) => {
             complain(&text);
             return Exit::Usage;
@@ -396,10 +397,14 @@ fn conclude(outcome: &Outcome, forwarder: &Forwarder) -> Exit {
         Exit::Done
     } else {
         page.push_str("verdict       FAILED\n");
-        problems.iter().for_each(|problem| page.push_str(&format!("  - {problem}\n")));
+        for problem in &problems {
+            let _infallible = writeln!(page, "  - {problem}");
+        }
         page.push_str("the last lines of the forwarder's log:\n");
-        forwarder.tail().for_each(|line| page.push_str(&format!("    {line}\n")));
-        page.push_str(&format!("all of it: {}\n", forwarder.log().display()));
+        for line in forwarder.tail() {
+            let _infallible = writeln!(page, "    {line}");
+        }
+        let _infallible = writeln!(page, "all of it: {}", forwarder.log().display());
         Exit::Failed
     };
     print(&page);
@@ -503,7 +508,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// Between two looks at the forwarder's metrics, which cost it CPU time.
 const METER_EVERY: Duration = Duration::from_secs(1);
 /// For the forwarder to start and to get its shards.
-const JOIN_MAX: Duration = Duration::from_secs(60);
+const JOIN_MAX: Duration = Duration::from_mins(1);
 /// Without any progress after the source has ended: longer than any retry of the forwarder takes.
 const STALL: Duration = Duration::from_secs(75);
 /// For the forwarder to end: it may drain for 30 s.

@@ -148,7 +148,9 @@ impl<'a> Store<'a> {
             let is_writable = |shard: &&mut super::world::Shard| shard.readonly_since_ms.is_none();
             let shards: Vec<_> = logstore.shards.values_mut().filter(is_writable).collect();
             let share = share(bytes_per_second, shards.len());
-            shards.into_iter().for_each(|shard| shard.data.set_rate(now_ms, share));
+            for shard in shards {
+                shard.data.set_rate(now_ms, share);
+            }
             Ok(())
         })
     }

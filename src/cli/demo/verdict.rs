@@ -63,7 +63,8 @@ impl Outcome {
             }
             Some(_) => {}
             None => {
-                problems.push("the forwarder did not end when it was asked to stop; it was killed".to_owned())
+                problems
+                    .push("the forwarder did not end when it was asked to stop; it was killed".to_owned());
             }
         }
         problems.extend(self.gave_up.clone());

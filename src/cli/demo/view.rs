@@ -7,6 +7,7 @@
 //! Driven by: [`super`], some times a second.   Spec: none.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -86,8 +87,11 @@ impl View {
         if let Some(block) = &self.block {
             let mut text = format!("{}\n{}", self.title, rates.block(phase, new));
             if self.warnings_total > 0 {
-                text.push_str(&format!("\n  log of the forwarder, {} warnings:", self.warnings_total));
-                self.warnings.iter().for_each(|warning| text.push_str(&format!("\n    {warning}")));
+                let _infallible = write!(text, "\n  log of the forwarder, {} warnings:", self.warnings_total);
+            }
+            for warning in &self.warnings {
+                text.push_str("\n    ");
+                text.push_str(warning);
             }
             block.set_message(text);
         } else if self.line_at.is_none_or(|due| due <= now) {
