@@ -9,7 +9,7 @@ fn rig(sls_faults: &str, hec_faults: &str) -> Rig {
     let mut rig = Rig::with(
         |sls| {
             sls.pull_bytes_max = 64 << 10;
-            sls.faults = sls_faults.to_owned();
+            sls_faults.clone_into(&mut sls.faults);
         },
         |hec| hec.faults = FaultPlan::parse(hec_faults).unwrap(),
     );

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "a rate is watched on the machine's clock")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
