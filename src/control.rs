@@ -4,7 +4,7 @@
 //! and a slow answer here must never stop a byte of the data plane.
 //! Invariants: 1. nothing is decided here: `proto::sls::lease` decides, these threads carry out.
 //! 2. heartbeats have a thread of their own. 3. no secret is logged.
-//! Bounds: per pipeline one control thread, one caller for heartbeats, [x] for the rest.
+//! Bounds: per pipeline one control thread, one caller for heartbeats, [`pipeline::WORK_CALLERS`] for the rest.
 //! Driven by: `cli::run`. Spec: `src/ARCHITECTURE.md`, two planes.
 
 pub mod credentials;
