@@ -230,7 +230,7 @@ const GROUPS_PER_SECOND: u64 = 10;
 const LOG_BYTES: u64 = 600;
 
 /// Up to here the sink compares everything; beyond it, that would take longer than forwarding does.
-const STRICT_RATE_MAX: u64 = 40_000_000;
+const STRICT_RATE_MAX: u64 = 20_000_000;
 
 /// Threads of each server.
 const THREADS_MAX: usize = 4;
