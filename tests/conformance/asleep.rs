@@ -14,7 +14,7 @@ fn a_sink_that_sleeps_stops_the_pulls_and_nothing_else() {
         |hec| {
             hec.payload = Some((payload, Metadata::default()));
             // Everything waits so long before it is looked at: longer than this test needs.
-            hec.faults = FaultPlan::parse("event.stall:10s").unwrap();
+            hec.faults = FaultPlan::parse("event.stall:15s").unwrap();
         },
     );
     rig.payload = payload;

@@ -131,9 +131,8 @@ impl Forwarder {
                     return line.clone();
                 }
             }
-            if Instant::now() >= end || self.stderr.has_ended {
-                panic!("no line with {parts:?}\n{}", self.text());
-            }
+            let may_come = Instant::now() < end && !self.stderr.has_ended;
+            assert!(may_come, "no line with {parts:?}\n{}", self.text());
             thread::sleep(LOOK);
         }
     }

@@ -12,7 +12,6 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::manual_assert,
     reason = "a test binary: what is missing is a failure"
 )]
 #![expect(clippy::disallowed_methods, reason = "the rig waits for another process on the machine's clock")]
