@@ -71,7 +71,7 @@ impl Sink {
     pub fn holds(&self, shard: ShardId) -> bool {
         match self {
             Self::Hec(hec) => hec.is_troubled() || hec.held_shards().any(|held| held == shard),
-            Self::Stdout(_) => false,
+            Self::Stdout(stdout) => stdout.is_troubled(),
         }
     }
 
@@ -118,8 +118,9 @@ impl Sink {
 
     /// A deadline passed.
     pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
-        if let Self::Hec(hec) = self {
-            hec.handle_timeout(now, cx);
+        match self {
+            Self::Hec(hec) => hec.handle_timeout(now, cx),
+            Self::Stdout(stdout) => stdout.handle_timeout(now),
         }
     }
 
@@ -127,7 +128,7 @@ impl Sink {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Hec(hec) => hec.poll_timeout(),
-            Self::Stdout(_) => None,
+            Self::Stdout(stdout) => stdout.poll_timeout(),
         }
     }
 

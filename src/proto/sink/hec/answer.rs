@@ -85,13 +85,13 @@ pub fn judge(
         invalid_event: parsed.invalid_event,
         location: location.map(shorten),
     };
-    if let Some(accepted) = accepted_prefix(&answer, records) {
+    if let Some(accepted) = accepted_prefix(&answer, ack_id, records) {
         return Judgement::Partial { accepted, ack_id, busy: status == 503, answer };
     }
-    let clean = matches!(status, 300..=499 | 503);
-    let timeout = status == 408;
+    let in_part = status == 503 && answer.invalid_event.is_some_and(|number| number > 0);
+    let clean = matches!(status, 300..=499 | 503) && status != 408 && !in_part;
     Judgement::Again {
-        ambiguous: !clean || timeout,
+        ambiguous: !clean,
         hold: matches!(status, 300..=499) && !matches!(status, 404 | 408 | 429),
         new_channel: status == 400 && matches!(code, Some(10 | 11 | 28)),
         answer,
@@ -99,14 +99,15 @@ pub fn judge(
 }
 
 /// How many records of the frame are stored, for an answer that refuses one record by number.
-fn accepted_prefix(answer: &HecAnswer, records: u32) -> Option<u32> {
+fn accepted_prefix(answer: &HecAnswer, ack_id: Option<AckId>, records: u32) -> Option<u32> {
     let number = answer.invalid_event?;
     let refused = match (answer.status, answer.code?) {
         // An index that the token may not write to is reported with the number of the next event.
         (400, 7) => number.checked_sub(1)?,
         (400, 6 | 12 | 13 | 15) => number,
-        // The queue was full in the middle of the body. In front of the first record it is a plain refusal.
-        (503, 9) if number > 0 => number,
+        // The queue was full in the middle of the body, it is said. Nobody has verified that the front is stored,
+        // so it counts only with an id that the indexer will confirm.
+        (503, 9) if number > 0 && ack_id.is_some() => number,
         _ => return None,
     };
     u32::try_from(refused).ok().filter(|refused| *refused < records)
@@ -174,6 +175,11 @@ mod tests {
         assert!(
             matches!(judgement, Judgement::Partial { accepted: 3, ack_id: Some(AckId(1)), busy: true, .. }),
             "{judgement:?}"
+        );
+        let body = r#"{"text":"Server is busy","code":9,"invalid-event-number":3}"#;
+        assert!(
+            matches!(read(503, body), Judgement::Again { ambiguous: true, hold: false, .. }),
+            "no id, no receipt"
         );
         let body = r#"{"text":"Server is busy","code":9,"invalid-event-number":0}"#;
         assert!(matches!(read(503, body), Judgement::Again { ambiguous: false, hold: false, .. }));

@@ -175,6 +175,8 @@ impl Hec {
                     self.replace_channel(now, at, cx);
                 }
             }
+            // Nothing without an id confirms anything in this mode: they are pulled again.
+            None if self.params.ack == AckMode::Required => cx.settle(&stored, Settled::Lost),
             _ => cx.settle(&stored, Settled::Acked),
         }
     }
