@@ -33,6 +33,7 @@ pub fn failed_start(place: &Place, call: &Call, cause: &CallError) -> (Exit, Tex
 
 /// A sink that cannot be used at the start, in words and as an exit code.
 pub fn failed_sink(place: &Place, alarm: &Alarm) -> (Exit, Text) {
-    let exit = if matches!(alarm.cause, Cause::Hec(_)) { Exit::Refused } else { Exit::Unreachable };
+    let refused = matches!(&alarm.cause, Cause::Hec(answer) if matches!(answer.status, 401 | 403));
+    let exit = if refused { Exit::Refused } else { Exit::Unreachable };
     (exit, report::alarm(place, alarm, clock::wall()))
 }

@@ -102,6 +102,11 @@ impl Place {
         format!("{}/{}", self.project, self.logstore)
     }
 
+    /// Number of endpoints of the sink.
+    pub fn endpoints_count(&self) -> usize {
+        self.sinks.len()
+    }
+
     fn sink_at(&self, endpoint: EndpointId) -> String {
         let unknown = || format!("endpoint {}", endpoint.0);
         let name = self.sinks.get(usize::from(endpoint.0)).cloned().unwrap_or_else(unknown);

@@ -21,7 +21,7 @@ use super::placement::Placement;
 use crate::drive::clock;
 use crate::metrics::{CheckpointGauge, ControlSnapshot, Publisher};
 use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope};
-use crate::proto::ids::ShardId;
+use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsErrorKind;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Lane, Reply};
 use crate::proto::sls::lease::event::{LeaseEvent, Outcome};
@@ -189,6 +189,9 @@ struct Controller {
     publish_at: Instant,
     /// With `fail_fast`, until the first position is safe.
     watch_sink: bool,
+    /// Endpoints that cannot be used, out of so many.
+    unusable: BTreeSet<EndpointId>,
+    endpoints_count: usize,
     sink_failed: Option<Alarm>,
 }
 
@@ -198,6 +201,8 @@ impl Controller {
         Self {
             name: spec.place.pipeline.as_str().into(),
             watch_sink: spec.lease.fail_fast,
+            unusable: BTreeSet::new(),
+            endpoints_count: spec.place.endpoints_count(),
             sink_failed: None,
             lease: Lease::new(spec.lease, now),
             narrator: Narrator::new(spec.place),
@@ -272,12 +277,20 @@ impl Controller {
         }
     }
 
-    /// With `fail_fast`, a sink that cannot be reached or refuses us at the start ends the run.
+    /// With `fail_fast`, a sink none of whose endpoints can be used at the start ends the run.
     fn judge_start(&mut self, report: &Report) {
         match report {
             Report::Safe { .. } => self.watch_sink = false,
+            Report::Clear { scope: Scope::Sink(endpoint), .. } => {
+                self.unusable.remove(endpoint);
+            }
             Report::Alarm(alarm) if self.watch_sink && fails_start(alarm) => {
-                self.sink_failed = Some(alarm.clone());
+                if let Scope::Sink(endpoint) = alarm.scope {
+                    self.unusable.insert(endpoint);
+                }
+                if self.unusable.len() >= self.endpoints_count {
+                    self.sink_failed = Some(alarm.clone());
+                }
             }
             _ => {}
         }
