@@ -5,8 +5,9 @@
 //! Invariants: 1. an id confirms only records that were sent in its own channel. 2. an id that is not above
 //!  all earlier ones of its channel proves a reset: everything pending in that channel is lost.
 //!  3. only a readable `true` confirms; `false`, silence and errors confirm nothing. 4. a `true` counts only
-//!  when it cannot belong to another incarnation of the server: the poll was sent after the last reset that was
-//!  seen, and every request that was under way when the `true` came has been answered without showing a reset.
+//!  when it cannot belong to another incarnation of the server. One that came up unseen can have given ids only to
+//!  requests after the last answer whose id proved the old one: `unproven` of them, so ids 0 to `unproven` - 1.
+//!  A `true` for such an id waits for the next proof; without one its records are pulled again.
 //! Bounds: no frame bytes are kept, only segments; [`POLL_IDS_MAX`] ids per poll; an id older than the
 //! timeout is lost and pulled again.
 //! Driven by: `sink::hec`. Spec: Splunk "About HTTP Event Collector Indexer Acknowledgment".
@@ -42,6 +43,8 @@ struct Channel {
     /// Requests begun and answered in it so far: one connection, so they are answered in order.
     begun: u64,
     answered: u64,
+    /// The first so many requests were taken by the incarnation that gave the pending ids.
+    proven: u64,
     /// Resets seen.
     resets: u64,
 }
@@ -102,6 +105,7 @@ impl Acks {
             in_use: true,
             begun: 0,
             answered: 0,
+            proven: 0,
             resets: 0,
         };
         self.channels.insert(key, channel);
@@ -138,13 +142,11 @@ impl Acks {
     pub fn leave_channel(&mut self, key: ChannelKey, cx: &mut Context) {
         if let Some(channel) = self.channels.get_mut(&key) {
             channel.in_use = false;
-            // Requests under way will never be answered: what waited for their answers stays doubtful.
-            for (_, pending) in channel.tentative.drain(..) {
-                self.pending -= 1;
-                cx.counters.duplicates_possible_records += u64::from(pending.records);
-                cx.settle(&pending.segments, Settled::Lost);
-            }
-            channel.answered = channel.begun;
+            // Requests under way will never be answered: there will be no proof for what waited for one.
+            let unproven = channel.unproven();
+            let kept = channel.pending.split_off(&AckId(unproven));
+            self.pending -= channel.lose_all(cx);
+            channel.pending = kept;
             if channel.pending.is_empty() {
                 self.channels.remove(&key);
             }
@@ -173,12 +175,15 @@ impl Acks {
             lose(cx, &segments);
             return false;
         };
-        let reset = channel.highest.is_some_and(|highest| id <= highest);
+        // With a new incarnation this id counts the requests since the last proof that were answered without one.
+        let without_id = channel.answered.saturating_sub(channel.proven);
+        let reset = channel.highest.is_some_and(|highest| id <= highest || id.0 <= without_id);
         if reset {
             channel.resets += 1;
             self.pending -= channel.lose_all(cx);
         }
         channel.highest = Some(id);
+        channel.proven = channel.answered + 1;
         let records = segments.iter().map(|segment| segment.end - segment.start).sum();
         channel.pending.insert(id, Pending { segments, records, sent, deadline });
         self.pending += 1;
@@ -240,7 +245,8 @@ impl Acks {
             let Some(id) = id.parse().ok().map(AckId).filter(|_| indexed) else { continue };
             if let Some(pending) = channel.pending.remove(&id) {
                 told += 1;
-                channel.tentative.push((channel.begun, pending));
+                let barrier = if id.0 < channel.unproven() { channel.begun } else { 0 };
+                channel.tentative.push((barrier, pending));
             }
         }
         self.pending -= channel.confirm(now, cx);
@@ -277,6 +283,16 @@ impl Acks {
                 keep
             });
             self.pending -= before - channel.pending.len();
+            let before = channel.tentative.len();
+            channel.tentative.retain(|(_, pending)| {
+                let keep = pending.deadline > now;
+                if !keep {
+                    lose(cx, &pending.segments);
+                    cx.counters.duplicates_possible_records += u64::from(pending.records);
+                }
+                keep
+            });
+            self.pending -= before - channel.tentative.len();
         }
         self.channels.retain(|_, channel| !channel.is_spent());
     }
@@ -285,16 +301,25 @@ impl Acks {
     pub fn poll_timeout(&self) -> Option<Instant> {
         // Ids and deadlines grow together within a channel.
         let oldest = self.channels.values().filter_map(|channel| channel.pending.first_key_value());
-        oldest.map(|(_, pending)| pending.deadline).min()
+        let tentative = self.channels.values().flat_map(|channel| channel.tentative.iter());
+        oldest
+            .map(|(_, pending)| pending.deadline)
+            .chain(tentative.map(|(_, pending)| pending.deadline))
+            .min()
     }
 }
 
 impl Channel {
+    /// Requests that may have been taken by another incarnation.
+    fn unproven(&self) -> u64 {
+        self.begun.saturating_sub(self.proven)
+    }
+
     /// Settles what is beyond doubt; returns how many ids that were.
     fn confirm(&mut self, now: Instant, cx: &mut Context) -> usize {
-        let (before, answered) = (self.tentative.len(), self.answered);
+        let (before, proven) = (self.tentative.len(), self.proven);
         self.tentative.retain(|(barrier, pending)| {
-            let doubtful = *barrier > answered;
+            let doubtful = *barrier > proven;
             if !doubtful {
                 cx.counters.acked_batches += 1;
                 cx.counters.sink_ack_seconds.observe(now.since(pending.sent));

@@ -121,18 +121,28 @@ fn a_poll_asks_for_few_ids_and_goes_on_at_once_while_they_are_confirmed() {
     assert_eq!(acks.pending(), 36);
 }
 
+/// One request in channel `a`, answered with an id.
+fn request(acks: &mut Acks, a: ChannelKey, id: u64, pull: u64, cx: &mut Context) -> bool {
+    acks.begin(a);
+    let reset = acks.add(a, AckId(id), records(pull), Instant(0), Instant(0), cx);
+    acks.answered(a, Instant(0), cx);
+    reset
+}
+
+fn tell(acks: &mut Acks, a: ChannelKey, resets: u64, ids: &str, cx: &mut Context) {
+    let body = format!(r#"{{"acks":{{{ids}}}}}"#);
+    assert!(acks.handle_answer(&Asked { channel: a, resets }, &mut body.into_bytes(), Instant(1), cx));
+}
+
 #[test]
-fn a_confirmation_waits_for_requests_that_may_show_a_reset() {
+fn a_confirmation_waits_for_a_proof_that_the_server_is_the_same() {
     let (mut acks, mut cx) = (Acks::new(300 * SECOND, SECOND), context());
     let a = acks.open_channel(RouteId(0), Instant(0), &mut cx);
-    let asked = Asked { channel: a, resets: 0 };
-    acks.begin(a);
-    acks.add(a, AckId(0), records(1), Instant(0), Instant(0), &mut cx);
-    acks.answered(a, Instant(0), &mut cx);
+    request(&mut acks, a, 0, 1, &mut cx);
     // The server restarts, takes the next request as its id 0 and tells a poll that id 0 is indexed, before
     // the answer to that request is here.
     acks.begin(a);
-    acks.handle_answer(&asked, &mut br#"{"acks":{"0":true}}"#.to_vec(), Instant(1), &mut cx);
+    tell(&mut acks, a, 0, r#""0":true"#, &mut cx);
     assert_eq!(settled(&mut cx), []);
     assert!(acks.add(a, AckId(0), records(2), Instant(0), Instant(2), &mut cx));
     acks.answered(a, Instant(2), &mut cx);
@@ -141,17 +151,46 @@ fn a_confirmation_waits_for_requests_that_may_show_a_reset() {
 
     // Without a restart the answer shows a higher id, and the confirmation counts.
     let b = acks.open_channel(RouteId(0), Instant(0), &mut cx);
-    acks.add(b, AckId(0), records(3), Instant(0), Instant(0), &mut cx);
+    request(&mut acks, b, 0, 3, &mut cx);
     acks.begin(b);
-    let asked = Asked { channel: b, resets: 0 };
-    acks.handle_answer(&asked, &mut br#"{"acks":{"0":true}}"#.to_vec(), Instant(1), &mut cx);
+    tell(&mut acks, b, 0, r#""0":true"#, &mut cx);
     acks.add(b, AckId(1), records(4), Instant(0), Instant(2), &mut cx);
     acks.answered(b, Instant(2), &mut cx);
     assert_eq!(settled(&mut cx), [(3, Settled::Acked)]);
+}
 
-    // A request that is never answered leaves it in doubt.
-    acks.begin(b);
-    acks.handle_answer(&asked, &mut br#"{"acks":{"1":true}}"#.to_vec(), Instant(3), &mut cx);
-    acks.leave_channel(b, &mut cx);
-    assert_eq!(settled(&mut cx), [(4, Settled::Lost)]);
+#[test]
+fn ids_that_an_unseen_incarnation_may_have_given_are_lost_with_their_connection() {
+    let (mut acks, mut cx) = (Acks::new(300 * SECOND, SECOND), context());
+    let a = acks.open_channel(RouteId(0), Instant(0), &mut cx);
+    for id in 0..4 {
+        request(&mut acks, a, id, id, &mut cx);
+    }
+    // Two requests are under way when the connection ends: after an unseen restart they are ids 0 and 1.
+    acks.begin(a);
+    acks.begin(a);
+    acks.leave_channel(a, &mut cx);
+    assert_eq!(settled(&mut cx), [(0, Settled::Lost), (1, Settled::Lost)]);
+    tell(&mut acks, a, 0, r#""0":true,"1":true,"2":true,"3":true"#, &mut cx);
+    assert_eq!(settled(&mut cx), [(2, Settled::Acked), (3, Settled::Acked)]);
+    assert_eq!(acks.pending(), 0);
+}
+
+#[test]
+fn answers_without_an_id_may_hide_a_reset() {
+    let (mut acks, mut cx) = (Acks::new(300 * SECOND, SECOND), context());
+    let a = acks.open_channel(RouteId(0), Instant(0), &mut cx);
+    request(&mut acks, a, 0, 1, &mut cx);
+    // A restart; the next request is stored as id 0 but answered 500, the one after it gets id 1.
+    acks.begin(a);
+    acks.answered(a, Instant(0), &mut cx);
+    tell(&mut acks, a, 0, r#""0":true"#, &mut cx);
+    assert_eq!(settled(&mut cx), [], "id 0 may be the request that was answered without one");
+    assert!(request(&mut acks, a, 1, 2, &mut cx), "1 is higher than 0 and proves nothing");
+    assert_eq!(settled(&mut cx), [(1, Settled::Lost)]);
+    // Far from 0 there is no doubt.
+    request(&mut acks, a, 2, 3, &mut cx);
+    acks.begin(a);
+    tell(&mut acks, a, 1, r#""2":true"#, &mut cx);
+    assert_eq!(settled(&mut cx), [(3, Settled::Acked)]);
 }
