@@ -23,7 +23,7 @@ fn refusals_and_spoilt_bodies_cost_neither_a_record_nor_a_duplicate() {
         "seed=3,pull.503:ServerBusy=5%,pull.403:ReadQuotaExceed=1%,pull.tear=3%,pull.bits=3%,pull.truncate=2%,\
          pull.protobuf=2%,pull.rawsize=1%,pull.count=1%,pull.html:502=1%,pull.reset=1%,pull.reset-after=1%,\
          checkpoint.503=5%,heartbeat.503=3%,get-checkpoint.503@1,cursor.500@1",
-        "seed=4,event.503:9=5%,event.429:27=1%,event.busy-at:3=2%",
+        "seed=4,event.503:9=5%,event.429:27=1%",
     );
     let mut forwarder = rig.forwarder().set("hec.batch_bytes", "16KiB").start();
     forwarder.wait_until("checkpoints at the ends", rig.patience() * 2, || {
@@ -51,7 +51,7 @@ fn refusals_and_spoilt_bodies_cost_neither_a_record_nor_a_duplicate() {
 fn lost_answers_cost_duplicates_that_are_counted() {
     let rig = rig(
         "seed=5,pull.503=5%,pull.tear=3%,pull.bits=3%",
-        "seed=6,event.503:9=5%,event.reset=1%,event.reset-after=2%,event.tear=1%,event.close=1%,event.html:502=1%",
+        "seed=6,event.503:9=5%,event.busy-at:3=2%,event.reset=1%,event.reset-after=2%,event.tear=1%,event.close=1%,event.html:502=1%",
     );
     let mut forwarder = rig.forwarder().set("hec.batch_bytes", "16KiB").start();
     forwarder.wait_until("checkpoints at the ends", rig.patience() * 2, || {
