@@ -43,8 +43,6 @@ pub struct Frame {
     pub segments: Segments,
     /// When the first record was put in.
     pub opened: Instant,
-    /// True once some byte of it was given to a connection: from then on a failure may leave a duplicate.
-    pub exposed: bool,
     /// True for a record that the sink has refused for its content and that is offered again.
     pub refused: bool,
     credit: Credit,
@@ -143,20 +141,13 @@ impl FramePool {
         let bytes = self.idle.pop().unwrap_or_default();
         self.idle_bytes -= bytes.capacity() as u64;
         credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
-        Some(Frame { bytes, segments: Segments::new(), opened: now, exposed: false, refused: false, credit })
+        Some(Frame { bytes, segments: Segments::new(), opened: now, refused: false, credit })
     }
 
     /// An empty frame for a part of another one: those bytes are in memory already, so it is never refused.
     pub fn take_for_part(&mut self, now: Instant) -> Frame {
         let credit = self.budget.take_over(0);
-        Frame {
-            bytes: Vec::new(),
-            segments: Segments::new(),
-            opened: now,
-            exposed: false,
-            refused: false,
-            credit,
-        }
+        Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
     }
 
     /// Takes the buffer of a finished frame back.

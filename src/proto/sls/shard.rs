@@ -34,7 +34,7 @@ use crate::proto::time::{Instant, UnixTime};
 
 /// Shortest time between two pulls of a shard: the service allows 100 reads a second.
 const PULL_GAP: Duration = Duration::from_millis(10);
-/// A frame is not kept open for more records when this much of it is filled.
+/// Waits after a failed pull: about this long at first, doubling up to the maximum.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Wait after something that an operator has to repair.

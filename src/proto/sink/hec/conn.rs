@@ -129,7 +129,6 @@ impl Conn {
         let request = self.requests.get_mut(self.written)?;
         if request.started.is_none() {
             request.started = Some(now);
-            request.frame.exposed = true;
         }
         let request = self.requests.get(self.written)?;
         match self.offset.checked_sub(request.head.len()) {
