@@ -5,6 +5,7 @@
 //! Bounds: those of the kinds. Driven by: `pipeline`.
 
 pub mod hec;
+mod route;
 pub mod stdout;
 
 use self::hec::Hec;

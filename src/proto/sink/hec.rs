@@ -14,7 +14,6 @@ pub mod answer;
 mod conn;
 mod dispatch;
 mod poll;
-mod route;
 mod settle;
 
 use core::time::Duration;
@@ -25,12 +24,12 @@ use zeroize::Zeroizing;
 use self::ack::Acks;
 use self::conn::{Conn, State};
 use self::poll::Polls;
-use self::route::{Failure, Routes};
 use crate::proto::context::{Context, Trouble};
 use crate::proto::event::{Action, Cause, Closed, ClosedKind};
 use crate::proto::frame::Frame;
 use crate::proto::http1::Progress;
 use crate::proto::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
+use crate::proto::sink::route::{Failure, Routes};
 use crate::proto::time::Instant;
 
 /// Idle connections are closed before splunkd does it (12 s when it is busy), so that no request meets a

@@ -11,12 +11,12 @@ use core::time::Duration;
 use super::ack::ChannelKey;
 use super::answer::{Judgement, judge};
 use super::conn::Request;
-use super::route::Failure;
 use super::{AckMode, Hec, REFUSED_RETRY, Refused, first_shard, poll};
 use crate::proto::context::{Context, Settled, shard_scope};
 use crate::proto::event::{Action, Cause, HecAnswer};
 use crate::proto::frame::Frame;
 use crate::proto::ids::{AckId, ConnId, ShardId};
+use crate::proto::sink::route::Failure;
 use crate::proto::time::Instant;
 
 impl Hec {

@@ -1,11 +1,11 @@
 //! The addresses behind the sink's endpoints: which may be used, how fast each is, who waits for how long.
 //!
-//! Why: one busy or broken indexer must not stop the others, and a name with several addresses is several
-//! indexers.
+//! Why: one busy or broken receiver must not stop the others, and a name with several addresses is several
+//! receivers.
 //! Invariants: 1. an address that failed is not used before its wait is over. 2. trouble is reported once per
 //!  change and endpoint, not per attempt.
 //! Bounds: waits of 100 ms to 30 s with jitter; at least 5 s where an operator has to repair something.
-//! Driven by: `sink::hec`.
+//! Driven by: the sinks that speak to a network.
 
 use core::time::Duration;
 
