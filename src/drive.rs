@@ -11,6 +11,7 @@ pub mod child;
 pub mod clock;
 mod conn;
 pub mod core;
+mod datagram;
 mod executor;
 mod net;
 pub mod probe;
@@ -96,6 +97,8 @@ pub struct TargetSpec {
     pub server_name: Option<String>,
     /// HTTP proxy in between.
     pub proxy: Option<ProxySpec>,
+    /// UDP: each chunk of the core is one datagram; TLS and proxy do not count.
+    pub datagrams: bool,
 }
 
 /// One pipeline for one executor.
@@ -341,6 +344,7 @@ pub(crate) struct Target {
     port: u16,
     tls: Option<tls::Client>,
     proxy: Option<ProxySpec>,
+    datagrams: bool,
 }
 
 impl Target {
@@ -349,7 +353,13 @@ impl Target {
         let client = spec.tls.as_ref().map(|tls| tls::Client::new(tls, name)).transpose();
         let tls =
             client.map_err(|source| DriveError::Tls { host: spec.host.clone(), port: spec.port, source })?;
-        Ok(Self { host: spec.host.clone(), port: spec.port, tls, proxy: spec.proxy.clone() })
+        Ok(Self {
+            host: spec.host.clone(),
+            port: spec.port,
+            tls,
+            proxy: spec.proxy.clone(),
+            datagrams: spec.datagrams,
+        })
     }
 
     /// Host and port that TCP goes to.

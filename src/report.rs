@@ -356,6 +356,7 @@ fn odd(place: &Place, scope: Scope, cause: &Cause) -> Text {
         ),
         Cause::Sls(error) => ("sls", "SLS refused", sls::cause(error), held, "see the cause".to_owned()),
         Cause::Hec(answer) => ("hec", "refused", hec::cause(answer), held, "see the cause".to_owned()),
+        Cause::Syslog(_) => ("syslog", "does not acknowledge", String::new(), held, "see the log of the receiver".to_owned()),
         Cause::Transport(closed) => ("transport", "broke", clean(&closed.detail), held, "see the cause".to_owned()),
     };
     Text { kind, what: format!("{place_of}: {problem}"), cause, safe: safe.into(), todo, retry_in: None }

@@ -186,6 +186,13 @@ impl Pump {
         }
     }
 
+    /// True where `to` takes datagrams.
+    pub(crate) fn is_datagram(&self, to: To) -> bool {
+        let To::Sink(route) = to else { return false };
+        let endpoint = self.routes.borrow().find(route).map(|(endpoint, _)| usize::from(endpoint.0));
+        endpoint.and_then(|at| self.endpoints.get(at)).is_some_and(|target| target.datagrams)
+    }
+
     /// The next address of the source; its name is looked up again when the answer is old.
     async fn source_address(&self) -> Result<SocketAddr, String> {
         let source = &self.source;
@@ -225,6 +232,17 @@ impl Pump {
             Action::Transmit(conn) => {
                 if let Some(link) = self.links.borrow().get(&conn) {
                     link.transmit.raise();
+                }
+            }
+            Action::Finish(conn) => {
+                if let Some(link) = self.links.borrow().get(&conn) {
+                    link.finish.raise();
+                    link.transmit.raise();
+                }
+            }
+            Action::Measure(conn) => {
+                if let Some(link) = self.links.borrow().get(&conn) {
+                    link.measure.raise();
                 }
             }
             Action::Close(conn) => {

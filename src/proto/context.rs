@@ -112,6 +112,7 @@ fn kind_of(cause: &Cause) -> (u8, String) {
         Cause::Hec(answer) => (3, format!("{} {:?}", answer.status, answer.code)),
         Cause::Protocol(_) => (4, String::new()),
         Cause::Transport(closed) => (5, format!("{:?}", closed.kind)),
+        Cause::Syslog(trouble) => (8, format!("{:?}", core::mem::discriminant(trouble))),
     }
 }
 

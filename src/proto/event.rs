@@ -134,6 +134,8 @@ pub enum Cause {
     },
     /// HEC answered something else than success.
     Hec(HecAnswer),
+    /// A syslog receiver does not do what an acknowledgement needs.
+    Syslog(SyslogTrouble),
     /// The peer's bytes are not HTTP/1.1 as it should be.
     Protocol(String),
     /// The connection could not be made or broke.
@@ -153,6 +155,45 @@ pub struct HecAnswer {
     pub invalid_event: Option<u64>,
     /// `Location` of a redirect.
     pub location: Option<String>,
+}
+
+/// What a syslog receiver did; texts of the peer are at most 200 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogTrouble {
+    /// It did not end the connection after we had ended our side.
+    NeverEnds {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// It ended the connection in front of bytes that it may not have read.
+    EndsEarly {
+        /// As the driver saw it.
+        closed: Closed,
+    },
+    /// It does not read.
+    Stalled {
+        /// How long nothing could be written.
+        waited: Duration,
+    },
+    /// RELP: it answered the `open` with something else than 200, or offers no syslog.
+    OpenRefused {
+        /// As received.
+        answer: String,
+    },
+    /// RELP: it said `serverclose` and took nothing on this connection.
+    ServerClose,
+    /// RELP: no answer in time.
+    Silent {
+        /// How long it was waited for.
+        waited: Duration,
+        /// Messages without an answer.
+        owed: u64,
+    },
+    /// RELP: its bytes are not RELP.
+    NotRelp {
+        /// What is wrong with them.
+        detail: String,
+    },
 }
 
 /// Why a connection ended (or never began), as the driver saw it.
@@ -195,8 +236,31 @@ pub enum Action {
     Transmit(ConnId),
     /// Close it; no `handle_closed` is expected, none would be heard.
     Close(ConnId),
+    /// End the writing side once everything transmitted is on its way (`close_notify` where there is TLS, then FIN);
+    /// reading goes on. Answer with `handle_finished` when the FIN is out.
+    Finish(ConnId),
+    /// Say with `handle_ledger` how far the bytes of this connection have come.
+    Measure(ConnId),
     /// Look the addresses of this endpoint up again and answer with `handle_routes`.
     Resolve(EndpointId),
+}
+
+/// How far the bytes of a connection have come; bytes on the wire, those of TLS and of its handshake included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// What everything that was transmitted so far becomes on the wire.
+    pub sealed: u64,
+    /// Bytes that our kernel has taken.
+    pub written: u64,
+    /// Of these, bytes that the peer's kernel has not acknowledged; a FIN counts as one.
+    pub unacked: u64,
+}
+
+impl Ledger {
+    /// Bytes that the peer's kernel has.
+    pub fn acked(&self) -> u64 {
+        self.written.saturating_sub(self.unacked)
+    }
 }
 
 /// Where a connection leads.

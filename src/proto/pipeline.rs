@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use super::context::{Context, Settled};
 use super::counters::{Counters, ShardGauge};
-use super::event::{Action, Closed, Command, Report};
+use super::event::{Action, Closed, Command, Ledger, Report};
 use super::flow::Flow;
 use super::format::Encoder;
 use super::frame::{Frame, FramePool};
@@ -159,6 +159,19 @@ impl Pipeline {
         {
             shard.handle_transmitted(bytes);
         }
+        if !self.cx.settled.is_empty() {
+            self.run(now);
+        }
+    }
+
+    /// Answer to [`Action::Finish`]: our side of the connection has ended, the FIN is out.
+    pub fn handle_finished(&mut self, now: Instant, conn: ConnId) {
+        self.sink.handle_finished(now, conn);
+    }
+
+    /// Answer to [`Action::Measure`]; also comes just before [`Self::handle_closed`] of a connection that was ready.
+    pub fn handle_ledger(&mut self, now: Instant, conn: ConnId, ledger: Ledger) {
+        self.sink.handle_ledger(now, conn, ledger, &mut self.cx);
         if !self.cx.settled.is_empty() {
             self.run(now);
         }

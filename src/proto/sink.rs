@@ -11,7 +11,7 @@ pub mod stdout;
 use self::hec::Hec;
 use self::stdout::Stdout;
 use super::context::Context;
-use super::event::Closed;
+use super::event::{Closed, Ledger};
 use super::frame::Frame;
 use super::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
 use super::time::Instant;
@@ -110,6 +110,20 @@ impl Sink {
     /// Bytes of the last chunk went out; false when the connection is not one of the sink.
     pub fn handle_transmitted(&mut self, now: Instant, conn: ConnId, bytes: usize, cx: &mut Context) -> bool {
         each!(self, sink => sink.handle_transmitted(now, conn, bytes, cx))
+    }
+
+    /// Our FIN of a connection is out. Only syslog asks for one.
+    pub fn handle_finished(&mut self, _now: Instant, _conn: ConnId) {
+        match self {
+            Self::Hec(_) | Self::Stdout(_) => {}
+        }
+    }
+
+    /// How far the bytes of a connection have come. Only syslog asks for it.
+    pub fn handle_ledger(&mut self, _now: Instant, _conn: ConnId, _ledger: Ledger, _cx: &mut Context) {
+        match self {
+            Self::Hec(_) | Self::Stdout(_) => {}
+        }
     }
 
     /// A connection ended; false when it is not one of the sink.

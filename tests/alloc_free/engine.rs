@@ -83,7 +83,7 @@ impl Engine {
                     self.pipeline.handle_connected(self.now, conn);
                 }
                 Action::Transmit(conn) => self.transmit(conn),
-                Action::Close(_) | Action::Resolve(_) => {}
+                Action::Close(_) | Action::Resolve(_) | Action::Finish(_) | Action::Measure(_) => {}
             }
         }
     }

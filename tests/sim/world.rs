@@ -277,6 +277,7 @@ impl World {
                 self.at(delay * MILLI, event);
             }
             Action::Transmit(conn) => self.transmit(conn),
+            Action::Finish(_) | Action::Measure(_) => unreachable!("HEC asks for neither"),
             Action::Close(conn) => {
                 self.links.remove(&conn);
             }

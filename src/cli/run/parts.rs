@@ -172,6 +172,7 @@ pub(super) fn source(sls: &SlsConfig) -> TargetSpec {
         tls: sls.endpoint.https.then(|| TlsSpec { ca_file: sls.ca_file.clone(), ..TlsSpec::default() }),
         server_name: None,
         proxy: sls.proxy.as_ref().map(proxy),
+        datagrams: false,
     }
 }
 
@@ -184,6 +185,7 @@ pub(super) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
         tls: url.https.then(|| tls(&hec.tls)),
         server_name: hec.tls.server_name.clone(),
         proxy: None,
+        datagrams: false,
     };
     hec.endpoints.iter().map(target).collect()
 }
