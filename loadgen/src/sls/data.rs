@@ -126,6 +126,14 @@ pub(crate) struct Range {
     parts: Vec<Part>,
 }
 
+/// A part of a segment: the same if it is the same part of the same segment, whatever that holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    segment: Arc<Segment>,
+    from: usize,
+    to: usize,
+}
+
 #[derive(Debug)]
 struct Part {
     segment: Arc<Segment>,
@@ -321,6 +329,17 @@ impl Range {
         raw
     }
 
+    /// What it is made of; none while part of it may still grow.
+    pub(crate) fn pieces(&self) -> Option<Vec<Piece>> {
+        let piece = |part: &Part| {
+            // The open segment was copied, and nobody else has the copy.
+            let is_sealed = Arc::strong_count(&part.segment) > 1;
+            let Part { segment, from, to } = part;
+            is_sealed.then(|| Piece { segment: Arc::clone(segment), from: *from, to: *to })
+        };
+        self.parts.iter().map(piece).collect()
+    }
+
     /// The body of an answer. lz4 joins what lies compressed; the other encodings are made for each answer.
     pub(crate) fn compose(&self, codec: Codec) -> Result<Vec<u8>> {
         if self.parts.is_empty() {
@@ -342,6 +361,12 @@ impl Range {
         let mut joiner = Joiner::with_capacity(blocks().map(|block| block.len() + 8).sum());
         blocks().for_each(|block| joiner.push(block));
         Ok(joiner.finish())
+    }
+}
+
+impl PartialEq for Piece {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.segment, &other.segment) && (self.from, self.to) == (other.from, other.to)
     }
 }
 
