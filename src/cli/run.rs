@@ -7,6 +7,7 @@
 //! Driven by: `main`. Spec: commands and exit codes in README.md.
 
 mod parts;
+mod syslog;
 
 use std::fmt::Display;
 use std::hash::{BuildHasher as _, RandomState};

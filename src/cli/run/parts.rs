@@ -101,7 +101,10 @@ pub(super) fn core(
             let encoder = Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }));
             (encoder, sink::Params::Stdout, 64 << 10, Duration::from_millis(200))
         }
-        SinkConfig::Syslog(_) => return Err("[syslog] is not built into this version - use [hec]".into()),
+        SinkConfig::Syslog(syslog) => {
+            super::syslog::encoder(syslog)?;
+            return Err("[syslog] is not built into this version - use [hec]".into());
+        }
     };
     let sls = &config.sls;
     let source = source::Params {

@@ -106,6 +106,10 @@ impl Body {
             };
             around.cx.counters.invalid_utf8_records += u64::from(encoded.invalid_utf8);
             self.note(frame, (shard, epoch), start, start + encoded.records);
+            if encoded.before_oversize || encoded.oversize {
+                // A record that the sink does not take travels alone.
+                return Ok(Filled::Frame);
+            }
             if encoded.records == 0 {
                 // The body holds fewer records than were counted: nothing may be acknowledged for them.
                 return Err(WireError { offset: self.raw.len(), what: Fault::Truncated });

@@ -1,0 +1,98 @@
+//! From `[syslog]` to an encoder.
+//!
+//! Why: as [`super::parts`], for the one sink whose formats have more settings than all others together.
+//! Invariants: 1. nothing is decided here but what a transport asks of the framing. Bounds: none.
+//! Driven by: [`super::parts`]. Spec: the settings reference in README.md.
+
+use crate::config::{
+    self, Precision, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport,
+};
+use crate::proto::format::Encoder;
+use crate::proto::format::syslog::{
+    self, Framing, HeaderForm, MessageForm, Oversize, SdElement, SyslogEncoder, SyslogParams,
+};
+use crate::proto::format::template::Template;
+
+/// The encoder for these settings. The error is a text for the operator.
+pub(super) fn encoder(config: &SyslogConfig) -> Result<Encoder, String> {
+    let params = params(config)?;
+    let encoder = SyslogEncoder::new(params).map_err(|error| format!("[syslog] {error}"))?;
+    Ok(Encoder::Syslog(Box::new(encoder)))
+}
+
+fn params(config: &SyslogConfig) -> Result<SyslogParams, String> {
+    Ok(SyslogParams {
+        header: match config.format {
+            SyslogFormat::Rfc5424 => HeaderForm::Rfc5424,
+            SyslogFormat::Rfc3164 => HeaderForm::Rfc3164,
+        },
+        framing: framing(config),
+        message: message(config)?,
+        precision: match config.precision {
+            Precision::Seconds => syslog::Precision::Seconds,
+            Precision::Millis => syslog::Precision::Millis,
+            Precision::Micros => syslog::Precision::Micros,
+        },
+        utc_offset_secs: 0,
+        facility: config.facility,
+        severity: config.severity,
+        severity_field: config.severity_field.clone(),
+        severity_map: config.severity_map.iter().map(|(word, level)| (word.clone(), *level)).collect(),
+        hostname: template("hostname", &config.hostname)?,
+        app_name: template("app_name", &config.app_name)?,
+        proc_id: template("proc_id", &config.proc_id)?,
+        msg_id: template("msg_id", &config.msg_id)?,
+        structured_data: structured_data(config)?,
+        bom: false,
+        max_message_bytes: config.max_message_bytes,
+        oversize: match config.oversize {
+            config::Oversize::Truncate => Oversize::Truncate,
+            config::Oversize::Split => Oversize::Split,
+            config::Oversize::DeadLetter => Oversize::DeadLetter,
+        },
+    })
+}
+
+/// UDP and RELP have boundaries of their own; their sinks write them.
+fn framing(config: &SyslogConfig) -> Framing {
+    let owned = |transport| {
+        matches!(transport, SyslogTransport::Udp | SyslogTransport::Relp | SyslogTransport::RelpTls)
+    };
+    match config.framing {
+        _ if config.endpoints.iter().any(|endpoint| owned(endpoint.transport)) => Framing::Marked,
+        SyslogFraming::OctetCounting => Framing::OctetCounting,
+        SyslogFraming::Newline => Framing::Newline,
+    }
+}
+
+fn message(config: &SyslogConfig) -> Result<MessageForm, String> {
+    Ok(match &config.message {
+        SyslogMessage::Json => MessageForm::Json,
+        SyslogMessage::Kv => MessageForm::Kv(config.separator.clone()),
+        SyslogMessage::Field(name) => MessageForm::Field(name.clone()),
+        SyslogMessage::Cef | SyslogMessage::Leef => {
+            return Err(
+                "[syslog] message = \"cef\" and \"leef\" are not built into this version - use \"json\""
+                    .into(),
+            );
+        }
+    })
+}
+
+/// Parameters by their element, in the order of the settings.
+fn structured_data(config: &SyslogConfig) -> Result<Vec<SdElement>, String> {
+    let mut elements: Vec<SdElement> = Vec::new();
+    for (name, text) in &config.structured_data {
+        let Some((id, param)) = name.rsplit_once('.') else { continue };
+        let param = (param.to_owned(), template("structured_data", text)?);
+        match elements.iter_mut().find(|(other, _)| other == id) {
+            Some((_, params)) => params.push(param),
+            None => elements.push((id.to_owned(), vec![param])),
+        }
+    }
+    Ok(elements)
+}
+
+fn template(key: &str, text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|error| format!("syslog.{key} = {text:?} is not a template: {error}"))
+}
