@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::sink::hec;
+use loadgen::sink::{hec, syslog};
 use loadgen::sls;
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,8 @@ enum Command {
     Sls(Box<sls::SlsArgs>),
     /// Receives Splunk HEC: counts fast, or answers as splunkd does with --strict.
     Hec(Box<hec::HecArgs>),
+    /// Receives syslog over UDP, TCP, TLS and RELP: counts fast, or holds to the letter with --strict.
+    Syslog(Box<syslog::SyslogArgs>),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sls(args) => sls::run(&args),
         Command::Hec(args) => hec::run(*args),
+        Command::Syslog(args) => syslog::run(*args),
     };
     done.unwrap_or_else(|why| {
         tracing::error!("{why:#}");
