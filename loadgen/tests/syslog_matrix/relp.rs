@@ -97,7 +97,7 @@ fn responses_as_the_plan_wants_them() {
         ("syslog.garbled@1", 5, format!("200 OK\n{}", oks(&[3, 4, 5, 6])), End::Open),
         ("syslog.empty@1", 5, format!("2 rsp 0\n{}", oks(&[3, 4, 5, 6])), End::Open),
         ("syslog.wrong-txnr@1", 5, oks(&[3, 3, 4, 5, 6]), End::Open),
-        ("syslog.bits@1", 5, format!("2 rsp 6\x10200 OK\n{}", oks(&[3, 4, 5, 6])), End::Open),
+        ("syslog.bits@1", 5, format!("2 rsp 60200 OK\n{}", oks(&[3, 4, 5, 6])), End::Open),
         ("syslog.tear:5@1", 1, "2 rsp".to_owned(), End::Orderly),
         ("syslog.late:100ms@1", 5, oks(&[3, 4, 5, 6, 2]), End::Open),
         ("syslog.delay:100ms@2", 5, oks(&[2, 3, 4, 5, 6]), End::Open),
