@@ -55,7 +55,7 @@ pub struct ExecutorIndex(pub usize);
 
 /// What a core is made from, on its executor.
 pub struct Seed {
-    /// The byte credit that all pipelines of the executor share.
+    /// This pipeline's part of the executor's byte credit.
     pub flow: Rc<Flow>,
     /// Seed for the core's random numbers.
     pub seed: u64,

@@ -24,7 +24,7 @@ use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
 use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock};
 use crate::proto::event::{Action, Command};
-use crate::proto::flow::Flow;
+use crate::proto::flow::Memory;
 
 /// Pause between two heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ pub(crate) struct Room {
     pub(crate) index: ExecutorIndex,
     pub(crate) gate: Rc<Gate>,
     pub(crate) breath: Breath,
-    pub(crate) flow: Rc<Flow>,
+    pub(crate) memory: Memory,
     pub(crate) resolver: Resolver,
     pub(crate) stopping: Cell<bool>,
     /// Releases of memory that were passed on.
@@ -129,7 +129,7 @@ async fn serve(start: Start) {
         index,
         gate: Rc::default(),
         breath: Breath::default(),
-        flow: Flow::new(memory_bytes),
+        memory: Memory::new(memory_bytes),
         resolver,
         stopping: Cell::new(false),
         releases: Cell::new(0),
@@ -169,7 +169,7 @@ async fn serve(start: Start) {
 
 fn open(room: &Rc<Room>, opening: Opening) {
     let Opening { id, make, source, endpoints, reports } = opening;
-    let seed = Seed { flow: Rc::clone(&room.flow), seed: random(), now: clock::now(), wall: clock::wall() };
+    let seed = Seed { flow: room.memory.flow(), seed: random(), now: clock::now(), wall: clock::wall() };
     let core: Box<dyn Core> = make(seed);
     let pump = Pump::start(room, id, core, (source, endpoints), reports);
     room.pumps.borrow_mut().push(pump);
@@ -218,8 +218,8 @@ fn publish(room: &Room, core: usize, pulse: &Pulse) {
         core,
         cpu: clock::thread_cpu(),
         nudges: pulse.nudges.load(Ordering::Relaxed),
-        memory_used_bytes: room.flow.bodies.used() + room.flow.frames.used(),
-        memory_limit_bytes: room.flow.bodies.limit() + room.flow.frames.limit(),
+        memory_used_bytes: room.memory.used(),
+        memory_limit_bytes: room.memory.limit(),
         taken: clock::now(),
         pipelines: room.pumps.borrow().iter().map(|pump| pump.snapshot()).collect(),
     });

@@ -132,7 +132,7 @@ impl Pump {
         if sooner || self.more.get() {
             self.rearm.raise();
         }
-        let releases = self.room.flow.releases();
+        let releases = self.room.memory.releases();
         if self.room.releases.replace(releases) != releases {
             self.room.freed.raise();
         }
