@@ -102,8 +102,17 @@ impl Source {
         self.params.raw_bytes_max.min(flow.bodies.limit())
     }
 
-    /// Asks for a simpler compression from now on. False when there is none.
-    pub fn fall_back_compression(&mut self) -> bool {
+    /// What pulls are asked for now.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Asks for a simpler compression than the refused one from now on, unless another shard has done so already.
+    /// False when there is none.
+    pub fn fall_back_compression(&mut self, refused: Compression) -> bool {
+        if self.compression != refused {
+            return true;
+        }
         let simpler = self.compression.fall_back();
         if let Some(simpler) = simpler {
             self.compression = simpler;
