@@ -11,6 +11,7 @@ use super::ids::{ConnId, Cursor, EndpointId, Epoch, RouteId, ShardId};
 use super::sls::body::BodyError;
 use super::sls::error::SlsError;
 use super::sls::sign::Credentials;
+use super::time::Instant;
 
 /// What the control plane tells the data plane of one pipeline.
 #[derive(Clone, Debug)]
@@ -40,6 +41,12 @@ pub enum Command {
         /// Which holding of it.
         epoch: Epoch,
     },
+    /// The lease of the consumer lasts until then. A plane that finds itself awake afterwards, without a newer one,
+    /// drops every shard by itself: a process that was frozen must not go on with shards that others have by now.
+    Lease {
+        /// Counted from the sending of the heartbeat that was answered.
+        until: Instant,
+    },
     /// Sign with these from now on.
     Credentials(Credentials),
     /// Revoke everything; report [`Report::Stopped`] when nothing is in flight.
@@ -62,6 +69,14 @@ pub enum Report {
     },
     /// A revoked shard (or one that reached its `end`) has nothing in flight any more; its last `Safe` came before this.
     Drained {
+        /// The shard.
+        shard: ShardId,
+        /// Which holding of it.
+        epoch: Epoch,
+    },
+    /// The data plane stopped this shard by itself because [`Command::Lease`] had run out; what was in flight is
+    /// forgotten, the last `Safe` stands.
+    Dropped {
         /// The shard.
         shard: ShardId,
         /// Which holding of it.

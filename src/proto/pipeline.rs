@@ -3,7 +3,7 @@
 //! Why: a driver that decided anything could not be simulated; here every decision of the data plane comes
 //! together, and the drivers only move bytes.
 //! Invariants: 1. what the sink settled is in the ledgers before new work begins. 2. a report `Safe` is sent
-//!  before the `Drained` that follows from it. 3. after [`Pipeline::is_stopped`] there is no connection left.
+//!  before the `Drained` that follows from it. 3. past [`Command::Lease`] no frame is begun. 4. after [`Pipeline::is_stopped`] there is no connection left.
 //! Bounds: memory by `Flow`; one step of work per turn, so that a driver can write in between.
 //! Driven by: `drive::executor` and `tests/sim`: call a `handle_*`, then drain `poll_action` and `poll_report`,
 //!  `poll_transmit` until it is empty for each connection named by an action, and sleep until `poll_timeout`.
@@ -56,11 +56,25 @@ pub struct Pipeline {
     batch: Batch,
     /// Where the next turn begins, so that no shard always comes first.
     turn: usize,
+    /// Which shard is the first to be offered memory for a pull.
+    turn_of_pulls: usize,
     work_due: bool,
     /// Releases of memory that were seen.
     releases: u64,
     stopping: bool,
     stopped: bool,
+    fence: Fence,
+}
+
+/// Until when shards may be worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fence {
+    /// Nobody said.
+    Open,
+    /// Until this moment, unless a newer lease comes.
+    Until(Instant),
+    /// It has passed.
+    Passed,
 }
 
 /// Borrows the fields that a shard needs.
@@ -92,16 +106,25 @@ impl Pipeline {
             cx,
             batch: Batch { bytes: params.batch_bytes, age: params.batch_age },
             turn: 0,
+            turn_of_pulls: 0,
             work_due: false,
             releases: 0,
             stopping: false,
             stopped: false,
+            fence: Fence::Open,
         }
     }
 
     /// The control plane says something.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        if !matches!(command, Command::Lease { .. }) {
+            self.keep_fence(now);
+        }
         match command {
+            Command::Lease { until } => self.fence = Fence::Until(until),
+            Command::Assign { shard, epoch, .. } if self.fence == Fence::Passed && !self.stopping => {
+                self.cx.reports.push_back(Report::Dropped { shard, epoch });
+            }
             Command::Assign { shard, epoch, cursor, end } => {
                 if self.stopping {
                     return;
@@ -131,6 +154,7 @@ impl Pipeline {
 
     /// A connection is ready: TCP, and TLS where there is any.
     pub fn handle_connected(&mut self, now: Instant, conn: ConnId) {
+        self.keep_fence(now);
         if !self.sink.handle_connected(now, conn, &mut self.cx)
             && let Some(at) = self.owner(conn)
             && let Some(shard) = self.shards.get_mut(at)
@@ -142,6 +166,7 @@ impl Pipeline {
 
     /// Plaintext came.
     pub fn handle_received(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        self.keep_fence(now);
         if !self.sink.handle_received(now, conn, bytes, &mut self.cx)
             && let Some(at) = self.owner(conn)
             && let Some(shard) = self.shards.get_mut(at)
@@ -201,6 +226,7 @@ impl Pipeline {
 
     /// [`Self::poll_timeout`] has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.keep_fence(now);
         self.sink.handle_timeout(now, &mut self.cx);
         for at in 0..self.shards.len() {
             if let Some(shard) = self.shards.get_mut(at) {
@@ -218,11 +244,16 @@ impl Pipeline {
 
     /// [`Flow::releases`] has changed while another pipeline of this executor was at work.
     pub fn handle_credit(&mut self, now: Instant) {
+        self.keep_fence(now);
         self.run(now);
     }
 
     /// The next plaintext for a connection; `None` when there is nothing to write now.
     pub fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<&[u8]> {
+        if self.fence_passes(now) && !self.shards.is_empty() {
+            // The deadline is due already: until it is handled, nothing begins.
+            return None;
+        }
         match self.owner(conn) {
             Some(at) => self.shards.get(at)?.poll_transmit(),
             None => self.sink.poll_transmit(now, conn),
@@ -247,7 +278,11 @@ impl Pipeline {
         }
         let timeout = self.source.params().timeout;
         let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, self.batch.age));
-        shards.chain(self.sink.poll_timeout()).min()
+        let fence = match self.fence {
+            Fence::Until(until) if !self.shards.is_empty() => Some(until),
+            _ => None,
+        };
+        shards.chain(self.sink.poll_timeout()).chain(fence).min()
     }
 
     /// Counts so far.
@@ -279,9 +314,16 @@ impl Pipeline {
             }
         }
         let mut moved = false;
-        for at in 0..self.shards.len() {
+        // Where memory is short, whoever comes first gets it: the next time that is the one after the last.
+        let count = self.shards.len();
+        let first = self.turn_of_pulls;
+        for step in 0..count {
+            let at = (first + step) % count;
             if let Some(shard) = self.shards.get_mut(at) {
-                moved |= shard.step(now, &mut around!(self));
+                if shard.step(now, &mut around!(self)) {
+                    moved = true;
+                    self.turn_of_pulls = (at + 1) % count;
+                }
                 self.work_due |= shard.has_work() || (shard.may_flush() && !self.sink.carries(shard.id()));
             }
         }
@@ -346,6 +388,27 @@ impl Pipeline {
                 at += 1;
             }
         }
+    }
+
+    /// The lease may have ended while this process was frozen: then nothing more goes to the sink, whatever else
+    /// has happened meanwhile. A request that is written in part is cut; one that is written whole cannot be.
+    fn keep_fence(&mut self, now: Instant) {
+        if !self.fence_passes(now) {
+            return;
+        }
+        self.fence = Fence::Passed;
+        if self.shards.is_empty() {
+            return;
+        }
+        self.sink.sever(&mut self.cx);
+        while let Some((shard, epoch)) = self.shards.first().map(|shard| (shard.id(), shard.epoch())) {
+            self.remove(now, shard, None);
+            self.cx.reports.push_back(Report::Dropped { shard, epoch });
+        }
+    }
+
+    fn fence_passes(&self, now: Instant) -> bool {
+        matches!(self.fence, Fence::Until(until) if until <= now)
     }
 
     /// Takes a shard out; its frames that no connection has begun are forgotten.

@@ -81,6 +81,13 @@ impl Sink {
         each!(self, sink => sink.forget(now, shard, epoch, cx));
     }
 
+    /// Every lease is over: a frame that is written in part must not become whole.
+    pub fn sever(&mut self, cx: &mut Context) {
+        if let Self::Hec(hec) = self {
+            hec.sever(cx);
+        }
+    }
+
     /// The driver looked addresses up.
     pub fn handle_routes(
         &mut self,

@@ -456,6 +456,9 @@ impl World {
             Report::CursorExpired { shard, .. } => {
                 return Err(format!("shard {shard}: a cursor was refused"));
             }
+            Report::Dropped { shard, .. } => {
+                return Err(format!("shard {shard}: dropped, although nobody spoke of a lease"));
+            }
             Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
         }
         Ok(())

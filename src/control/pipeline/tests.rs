@@ -27,6 +27,7 @@ fn params() -> Params {
         timeout: Duration::from_secs(2),
         in_order: false,
         start: CursorFrom::Begin,
+        stop: None,
         checkpoint_interval: Duration::from_millis(5),
         on_expired_cursor: OnExpired::Begin,
         fail_fast: false,
@@ -64,7 +65,7 @@ fn bench(
     let spec = ControlSpec {
         place: Place { pipeline: "p".into(), ..Place::default() },
         lease: params,
-        credentials: CredentialsSource::new(&CredentialsConfig::Static(keys)).unwrap(),
+        credentials: CredentialsSource::new(&CredentialsConfig::Static(keys)),
         call: Arc::new(move |call, credentials| {
             assert_eq!(credentials.access_key_id, "id");
             let _gone = call_sender.send(call.clone());
@@ -85,7 +86,7 @@ impl Bench {
     fn command(&self) -> (usize, Command) {
         loop {
             let (executor, command) = self.commands.recv_timeout(Duration::from_secs(5)).unwrap();
-            if !matches!(command, Command::Credentials(_)) {
+            if !matches!(command, Command::Credentials(_) | Command::Lease { .. }) {
                 return (executor, command);
             }
         }

@@ -374,6 +374,17 @@ impl Hec {
         self.polls.close_all(cx);
     }
 
+    /// Every lease is over: connections with a request that is written in part are closed, so that it never becomes
+    /// whole. What is written whole is on its way and still gets its answer.
+    pub fn sever(&mut self, cx: &mut Context) {
+        while let Some(at) = self.conns.iter().position(Conn::is_writing) {
+            if let Some(conn) = self.conns.get(at) {
+                cx.actions.push_back(Action::Close(conn.id));
+            }
+            self.take_down(at, cx);
+        }
+    }
+
     /// The connection talks nonsense: close it, everything on it goes again.
     fn break_conn(&mut self, now: Instant, at: usize, cause: &Cause, cx: &mut Context) {
         let Some(conn) = self.conns.get(at) else { return };

@@ -170,6 +170,11 @@ impl Conn {
         self.spare_head = head;
     }
 
+    /// True where the next request is begun and not written whole.
+    pub(super) fn is_writing(&self) -> bool {
+        self.offset > 0
+    }
+
     /// The oldest request's first byte, where one is under way.
     pub(super) fn oldest_started(&self) -> Option<Instant> {
         self.requests.front().and_then(|request| request.started)
