@@ -168,6 +168,8 @@ pub enum CredentialsConfig {
         role: Option<String>,
         /// Without a path, such as `http://100.100.100.200`.
         metadata_url: String,
+        /// Never ask it without a token (`ALIBABA_CLOUD_IMDSV1_DISABLED`).
+        hardened_only: bool,
     },
     /// Files that are read again when they change; an id that has no file is given in the keys.
     File {

@@ -135,6 +135,10 @@ pub enum Doing {
     SaveCheckpoint(ShardId),
     /// Getting access keys.
     Credentials,
+    /// `ListConsumerGroup`, GetCheckPoint of all shards.
+    ReadGroup,
+    /// `ListShards`.
+    ListShards,
 }
 
 impl fmt::Display for Doing {
@@ -149,6 +153,8 @@ impl fmt::Display for Doing {
             Self::GetCursorTime(shard) => write!(f, "reading the time of a cursor of shard {shard}"),
             Self::SaveCheckpoint(shard) => write!(f, "saving the checkpoint of shard {shard}"),
             Self::Credentials => f.write_str("getting access keys"),
+            Self::ReadGroup => f.write_str("reading the consumer group"),
+            Self::ListShards => f.write_str("listing the shards"),
         }
     }
 }
@@ -272,12 +278,8 @@ pub fn sls_unreachable(place: &Place, doing: Doing, closed: &Closed) -> Text {
 
 /// Words a gap: a checkpoint that is older than what SLS still keeps. Times are unix seconds where they are known.
 pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Option<u64>, held: bool) -> Text {
-    let moment = |seconds: Option<u64>| {
-        seconds
-            .and_then(|seconds| i64::try_from(seconds).ok())
-            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-            .map_or_else(|| "an unknown time".to_owned(), |moment| moment.to_string())
-    };
+    let at = |time: u64| moment(UnixTime::from_secs(time));
+    let moment = |seconds: Option<u64>| seconds.map_or_else(|| "an unknown time".to_owned(), at);
     let (safe, todo) = if held {
         (
             "the shard is held, nothing more is read from it",
@@ -301,6 +303,31 @@ pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Optio
         todo: todo.into(),
         retry_in: None,
     }
+}
+
+/// Words keys that cannot be read; `known`: older ones are still in use.
+pub fn no_credentials(place: &Place, cause: &str, todo: &str, known: bool) -> Text {
+    let safe = if known {
+        "nothing lost: the keys known so far are used until SLS refuses them"
+    } else {
+        "nothing lost: SLS keeps the logs, nothing is read until there are keys"
+    };
+    Text {
+        kind: "credentials",
+        what: format!("pipeline {}: {}: {}", place.pipeline, place.store(), Doing::Credentials),
+        cause: clean(cause),
+        safe: safe.into(),
+        todo: todo.into(),
+        retry_in: None,
+    }
+}
+
+/// A moment as operators read it.
+pub fn moment(time: UnixTime) -> String {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "an unknown time".to_owned(), |moment| moment.to_string())
 }
 
 /// Words a file or directory that does not take what must be written.
@@ -372,6 +399,7 @@ fn source_is_safe(doing: Doing) -> &'static str {
             "nothing lost: after a crash the logs since the last saved checkpoint come twice"
         }
         Doing::Pull(_) => "nothing lost: SLS keeps the logs, reading waits",
+        Doing::ReadGroup | Doing::ListShards => "nothing was changed",
         _ => "nothing lost: SLS keeps the logs, nothing is read until this works",
     }
 }

@@ -6,7 +6,7 @@
 //! Bounds: per pipeline one control thread, its callers and one thread for reports.
 //! Driven by: `main`. Spec: commands and exit codes in README.md.
 
-mod parts;
+pub(super) mod parts;
 mod syslog;
 
 use std::fmt::Display;
@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::RunArgs;
 use crate::admin;
 use crate::config::{Config, Cores, Environment, LogConfig, LogFormat, PipelineConfig};
-use crate::control::credentials::CredentialsSource;
+use crate::control::credentials::{CredentialsSource, no_keys};
 use crate::control::pipeline::{Control, ControlSpec, Ended, Inbox};
 use crate::control::placement::Placement;
 use crate::control::sls_api::SlsApi;
@@ -108,15 +108,15 @@ impl Process<'_> {
     fn open(&self, id: PipelineId, config: &PipelineConfig) -> Result<(Place, Control), Refusal> {
         let settings = |error: &dyn Display| (Exit::Config, format!("pipeline {}: {error}", config.name));
         let place = Place::new(config);
-        let credentials =
-            CredentialsSource::new(&config.sls.credentials).map_err(|error| settings(&error))?;
+        let credentials = CredentialsSource::new(&config.sls.credentials);
         let consumer =
             config.sls.consumer_name.clone().unwrap_or_else(|| consumer(&config.sls.consumer_group));
         let spec = parts::api(&config.sls, &consumer);
         let api = SlsApi::new(&spec).map_err(|error| settings(&error))?;
         let (reports, told) = mpsc::channel();
         for executor in 0..self.executors.len() {
-            let params = parts::core(config, spec.caller(), credentials.initial());
+            let keys = credentials.initial().unwrap_or_else(no_keys);
+            let params = parts::core(config, spec.caller(), keys);
             let make = drive::pipeline(params.map_err(|error| settings(&error))?);
             let source = parts::source(&config.sls);
             let endpoints = parts::endpoints(&config.sink);
@@ -150,7 +150,8 @@ impl Process<'_> {
     }
 }
 
-/// Waits for all control threads. The first one that fails stops the others.
+/// Waits for all control threads. A pipeline that fails or has done its work does not disturb the others, except at a
+/// start with `--fail-fast`: that promises that all of them work.
 fn wait(mut running: Vec<(Place, Control)>, inboxes: &[Inbox], watch: &mut Watch) -> Exit {
     let mut exit = Exit::Done;
     while !running.is_empty() {
@@ -159,23 +160,29 @@ fn wait(mut running: Vec<(Place, Control)>, inboxes: &[Inbox], watch: &mut Watch
         running = others;
         let ended: Vec<(Place, Control)> = ended;
         for (place, control) in ended {
-            let own = match control.join() {
-                Some(Ended::Lease(Outcome::Drained)) => Exit::Done,
-                Some(Ended::Lease(Outcome::Undrained { .. })) => Exit::Failed,
+            let (own, ends_all) = match control.join() {
+                Some(Ended::Lease(Outcome::Drained)) => (Exit::Done, false),
+                Some(Ended::Lease(Outcome::Undrained { .. })) => (Exit::Failed, false),
                 Some(Ended::Sink(alarm)) => {
                     let (exit, text) = control::failed_sink(&place, &alarm);
                     tracing::error!("{text}");
-                    exit
+                    (exit, true)
+                }
+                Some(Ended::Keys { text, unreachable }) => {
+                    tracing::error!("{text}");
+                    (if unreachable { Exit::Unreachable } else { Exit::Refused }, true)
                 }
                 Some(Ended::Lease(Outcome::Failed { call, cause })) => {
                     let (exit, text) = control::failed_start(&place, &call, &cause);
                     tracing::error!("{text}");
-                    exit
+                    (exit, true)
                 }
-                None => Exit::Bug,
+                None => (Exit::Bug, true),
             };
-            if own != Exit::Done && exit == Exit::Done {
+            if exit == Exit::Done {
                 exit = own;
+            }
+            if ends_all {
                 inboxes.iter().for_each(Inbox::stop);
             }
         }

@@ -12,14 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
-    Config, CredentialsConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment,
-    OnExpiredCursor, Pin, PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig,
-    TlsConfig, Verify,
+    Config, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
+    PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, TlsConfig, Verify,
 };
 use crate::control::pipeline::WORK_CALLERS;
 use crate::control::placement;
 use crate::control::sls_api::{ApiSpec, CALL_TIMEOUT_MAX};
-use crate::drive::{self, ProxySpec, TargetSpec, TlsSpec};
+use crate::drive::{self, ProxySpec, TargetSpec, TlsSpec, clock};
 use crate::proto::format::Encoder;
 use crate::proto::format::hec::{EventForm, HecEncoder, HecParams};
 use crate::proto::format::template::Template;
@@ -31,10 +30,12 @@ use crate::proto::sls::body::Compression;
 use crate::proto::sls::lease::{self, OnExpired};
 use crate::proto::sls::sign::{Credentials, Version};
 use crate::proto::sls::source;
-use crate::proto::time::UnixTime;
+use crate::proto::time::{Instant, UnixTime};
 
 /// How long a stop may take until what is left is cut.
 const STOP_WAIT: Duration = Duration::from_secs(30);
+/// A stop time counts on the clock of SLS; so much later it has passed there, too.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
 /// Time for a whole pull.
 const PULL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Decompressed bytes that a pull aims at: fits the cache of a core, and few wakes.
@@ -45,7 +46,7 @@ const RAW_BYTES_MAX: u64 = 64 << 20;
 const ACK_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The way to SLS, for both planes.
-pub(super) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
+pub(in crate::cli) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
     ApiSpec {
         endpoint: sls.endpoint.clone(),
         project: sls.project.clone(),
@@ -65,7 +66,16 @@ pub(super) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
 
 /// What the lease needs to know.
 pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Params {
+    let (now, wall) = (clock::now(), clock::wall());
     lease::Params {
+        stop: sls.stop.map(UnixTime::from_secs).map(|at| lease::Bound {
+            at,
+            // At once where it has passed for certain: what is pulled without an end goes too far.
+            known_from: match (at + STOP_MARGIN).since(wall) {
+                Duration::ZERO => Instant(0),
+                wait => now + wait,
+            },
+        }),
         group: sls.consumer_group.clone(),
         heartbeat_interval: sls.heartbeat_interval,
         timeout: sls.timeout,
@@ -229,18 +239,6 @@ pub(super) fn not_built(config: &Config) -> Option<&'static str> {
     if config.dead_letter.dir.is_some() {
         return Some(
             "[dead_letter] is not built into this version: a record that the sink refuses holds its shard - leave it out",
-        );
-    }
-    config.pipelines.iter().find_map(not_built_in)
-}
-
-fn not_built_in(config: &PipelineConfig) -> Option<&'static str> {
-    if config.sls.stop.is_some() {
-        return Some("[sls] stop is not built into this version - leave it out");
-    }
-    if matches!(config.sls.credentials, CredentialsConfig::EcsRamRole { .. }) {
-        return Some(
-            "[sls] credentials = \"ecs-ram-role\" is not built into this version - use another source",
         );
     }
     None
