@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Sources, load, units};
+use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Moment, Sources, load, units};
 
 pub mod config;
 pub mod demo;
+mod group;
 pub mod run;
+pub mod seek;
+pub mod status;
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
@@ -41,6 +44,12 @@ pub enum Command {
     /// Print the merged settings, secrets masked, and where each value came from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// How far the consumer group is: shard, consumer, checkpoint, time behind
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Move the consumer group's checkpoints: send logs again, or skip some
+    #[command(after_help = SEEK_EXAMPLES)]
+    Seek(SeekArgs),
     /// The whole path on this machine, no account needed: emulator, forwarder and sink over TLS
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
@@ -84,6 +93,40 @@ pub struct ConfigArgs {
     pub settings: SettingsArgs,
 }
 
+/// `sls2siem status`
+#[derive(Args, Clone, Debug, Default)]
+pub struct StatusArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+}
+
+/// `sls2siem seek`
+#[derive(Args, Clone, Debug)]
+pub struct SeekArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Where to: begin, end, RFC 3339 or unix seconds, in receive time of the server
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub to: Moment,
+    /// Only this shard; may be repeated
+    #[arg(long = "shard", value_name = "N")]
+    pub shards: Vec<u32>,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Say what would happen and move nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `sls2siem demo`
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
@@ -124,6 +167,13 @@ fn rate(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a rate is bytes per second with a unit, such as 10MB/s or 1MiB/s".to_owned())
 }
 
+fn moment(text: &str) -> Result<Moment, String> {
+    units::parse_moment(text).ok_or_else(|| {
+        "a time is begin, end, unix seconds, or RFC 3339 with its zone such as 2026-01-02T03:04:05Z"
+            .to_owned()
+    })
+}
+
 const EXAMPLES: &str = "\
 Examples:
   sls2siem demo                                  see it work on this machine
@@ -145,6 +195,21 @@ const CONFIG_EXAMPLES: &str = "\
 Examples:
   sls2siem config --config sls2siem.toml         every setting, and where it came from
   HEC_INDEX=main sls2siem config --config sls2siem.toml | grep index";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  sls2siem status --config sls2siem.toml
+  sls2siem status --json | jq '.pipelines[].shards[] | select(.behind_seconds > 300)'
+
+Exit code 0: shown; 1: there is no such group, or SLS has trouble; 69: unreachable; 77: refused";
+
+const SEEK_EXAMPLES: &str = "\
+Examples:
+  sls2siem seek --to 2026-01-02T03:00:00Z --dry-run    what would be sent again?
+  sls2siem seek --to 2026-01-02T03:00:00Z              stop the forwarders of the group first
+  sls2siem seek --to end --shard 3                     skip the backlog of one shard
+
+Exit code 0: moved, or nothing to move; 1: live consumers hold the shards, or SLS has trouble; 69: unreachable; 77: refused";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

@@ -8,6 +8,7 @@
 //! Driven by: `cli::run`. Spec: `src/ARCHITECTURE.md`, two planes.
 
 pub mod credentials;
+pub mod group;
 mod narrate;
 pub mod pipeline;
 pub mod placement;

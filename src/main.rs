@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     };
     let exit = match &cli.command {
         Command::Run(args) => cli::run::execute(args, environment()),
+        Command::Status(args) => cli::status::execute(args, environment()),
+        Command::Seek(args) => cli::seek::execute(args, environment()),
         Command::Config(args) => cli::config::execute(args, environment()),
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };

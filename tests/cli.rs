@@ -66,13 +66,22 @@ fn wrong_usage_is_64() {
 fn help_shows_examples_and_only_commands_that_exist() {
     let ran = run(&["--help"], &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for part in ["Examples:", "sls2siem demo", "  run ", "  config ", "  demo ", "Exit codes:"] {
+    for part in [
+        "Examples:",
+        "sls2siem demo",
+        "  run ",
+        "  config ",
+        "  status ",
+        "  seek ",
+        "  demo ",
+        "Exit codes:",
+    ] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
-    for command in ["check", "status", "preview", "help"] {
+    for command in ["check", "preview", "help"] {
         assert!(!ran.stdout.contains(&format!("\n  {command} ")), "{}", ran.stdout);
     }
-    for command in ["run", "config", "demo"] {
+    for command in ["run", "config", "status", "seek", "demo"] {
         let ran = run(&[command, "--help"], &[]);
         assert_eq!(ran.code, Some(0));
         assert!(ran.stdout.contains("Examples:") && ran.stdout.contains("Usage: sls2siem"), "{}", ran.stdout);
@@ -89,7 +98,7 @@ fn wrong_settings_are_78_and_all_told() {
         "[sls]\nprojct = \"x\"\nheartbeat_interval = \"20\"\n[hec]\nendpoints = [\"ftp://h\"]\ntoken = \"s3cret\"\n",
     );
     let path = path.to_str().unwrap();
-    for command in ["run", "config"] {
+    for command in ["run", "config", "status"] {
         let ran = run(
             &[command, "--config", path, "--set", "hec.tokn=s3cret"],
             &[("SLS2SIEM_HEC__CONECTIONS", "2")],
