@@ -157,15 +157,18 @@ impl Default for SlsConfig {
 #[command(after_help = "Examples:
   loadgen sls --shards 4 --records-per-shard 100000 --profile mixed
   loadgen sls --tls ./ca --rate 10MB/s --fault pull.503=5%,pull.tear=1%,heartbeat.hang@3
-  loadgen sls --admin 127.0.0.1:8087 --logstore a,b,other-project/c --processor \"errors=* | where level = 'ERROR'\"
+  loadgen sls --logstore a,b,other-project/c --processor \"errors=* | where level = 'ERROR'\"
+  loadgen sls --admin 127.0.0.1:8087 & curl 127.0.0.1:8087/
   curl -X POST '127.0.0.1:8087/split?shard=0'; curl 127.0.0.1:8087/verdict
 
 Good to know:
-  There is no call to leave a consumer group. A consumer that sends [] is alive and keeps its shards, so what a stopped
-  one had is free when the group's timeout has passed. A shard that is being handed over moves as soon as its holder's
-  heartbeat leaves it out.
-  A read-only shard is over as soon as its checkpoint is at its end, also one from before (see --over-needs-commit).
-  query and processor take: * | where … | project …, with = != <> < <= > >= in like and or not, cast(a as bigint).")]
+  There is no call to leave a consumer group. A consumer that sends [] is alive and keeps its
+  shards, so what a stopped one had is free when the group's timeout has passed. A shard that
+  is being handed over moves as soon as its holder's heartbeat leaves it out.
+  A read-only shard is over as soon as its checkpoint is at its end, also when that was saved
+  before it became read-only (see --over-needs-commit).
+  query and processor take: * | where … | project …, with = != <> < <= > >= in like and or
+  not, and cast(a as bigint) or cast(a as double) for numbers.")]
 pub struct SlsArgs {
     /// Address of the service
     #[arg(long, default_value = "127.0.0.1:8086")]

@@ -38,6 +38,7 @@ POST /skew?ms=N                        moves the clock
 POST /processor?name=N                 body: the SPL of a consume processor; empty to remove it
 POST /set?LEVER=VALUE[&...]            moves levers ('none' takes a limit away):
                                        pull-bytes-max retention expired zstd shard-reads shard-read-bytes project-reads assign-delay over-needs-commit
+                                       cut (a part of the User-Agent of clients that get no answer any more)
 What happens to a logstore (project= and logstore= name it; the first of each if absent):
 POST /split?shard=N[&into=N]           splits a shard evenly
 POST /merge?shard=N                    merges a shard with its right neighbour

@@ -210,6 +210,9 @@ impl Service {
 impl Handler for Service {
     async fn handle(&self, request: Request) -> Reply {
         add(&self.counters.requests, 1);
+        if self.levers().is_cut_off(request.header("user-agent").unwrap_or_default()) {
+            return undelivered(Delivery::Never);
+        }
         let reply = self.answer(&request).await;
         let number = self.request_ids.fetch_add(1, Ordering::Relaxed);
         reply.with("x-log-requestid", format!("{:08X}{number:016X}", 0x5B0A_6B60))

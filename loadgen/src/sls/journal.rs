@@ -2,8 +2,8 @@
 //!
 //! Why: a test of several processes has to judge afterwards whether a shard was ever read by a consumer that did not
 //! have it. The state at the end does not tell, and the processes' own logs are what is to be judged.
-//! Invariants: 1. numbers (`seq`) grow over all kinds of events, commits included. 2. pulls are one event as long as the
-//! same client goes on and the shard's leases stand still, so the lease at its first pull is that of all of them.
+//! Invariants: 1. numbers (`seq`) grow over all kinds of events, commits included. 2. the pulls of
+//! a client are one event as long as the shard's leases stand still, so the lease at the first is that of all of them.
 //! Bounds: the newest `EVENTS_MAX` events; a pull that goes on allocates nothing.
 //! Driven by: `lease`, `pull`, `groups`, under the world's lock.   Spec: none; PullLogs names no consumer, but clients
 //! put it at the end of their User-Agent (protocol/sls.md 1.2).
@@ -64,11 +64,11 @@ pub enum What {
         /// Consumer group.
         group: String,
     },
-    /// Pulls of one client, without those of another or a move of the lease in between.
+    /// Pulls of one client, without a move of the shard's lease in between.
     Pulls(Pulls),
 }
 
-/// Consecutive pulls of one shard by one client.
+/// Pulls of one shard by one client between two moves of its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pulls {
     /// Which shard.
@@ -140,8 +140,8 @@ struct Inner {
     seq: u64,
     events: VecDeque<Event>,
     places: u64,
-    /// Number of the event that further pulls belong to, by place and shard.
-    going_on: BTreeMap<(u64, u32), u64>,
+    /// Numbers of the events that further pulls belong to, one for each client, by place and shard.
+    going_on: BTreeMap<(u64, u32), Vec<u64>>,
 }
 
 /// One pull, as `pull` has served it.
@@ -154,6 +154,8 @@ pub(crate) struct Pull<'a> {
 }
 
 const EVENTS_MAX: usize = 500_000;
+/// Clients of one shard whose pulls are counted together.
+const CLIENTS_MAX: usize = 64;
 
 impl Journal {
     /// The number of something that is kept elsewhere.
@@ -189,6 +191,11 @@ impl Journal {
 }
 
 impl Place {
+    /// Tells the logstore from all others of this server.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(crate) fn note(&self, at_ms: u64, what: What) {
         let mut inner = self.journal.inner();
         if let What::Lease { shard, .. } = &what {
@@ -197,29 +204,34 @@ impl Place {
         self.push(&mut inner, at_ms, what);
     }
 
-    /// One more pull of the shard whose event number stands in `going_on`.
+    /// One more pull.
     pub(crate) fn pull(&self, at_ms: u64, pull: Pull<'_>) {
         let Pull { shard, agent, first, next } = pull;
         let mut inner = self.journal.inner();
         let inner = &mut *inner;
         let empty = u64::from(first == next);
         let key = (self.number, shard);
-        let oldest = inner.events.front().map_or(0, |event| event.seq);
-        if let Some(seq) = inner.going_on.get(&key).filter(|seq| **seq >= oldest)
-            && let Ok(index) = inner.events.binary_search_by_key(seq, |event| event.seq)
-            && let Some(What::Pulls(pulls)) = inner.events.get_mut(index).map(|event| &mut event.what)
-            && pulls.agent == agent
-        {
-            pulls.last_ms = at_ms;
-            pulls.pulls += 1;
-            pulls.empty += empty;
-            pulls.next = next;
-            return;
+        for seq in inner.going_on.get(&key).into_iter().flatten() {
+            // One that is forgotten already is not found.
+            if let Ok(index) = inner.events.binary_search_by_key(seq, |event| event.seq)
+                && let Some(What::Pulls(pulls)) = inner.events.get_mut(index).map(|event| &mut event.what)
+                && pulls.agent == agent
+            {
+                pulls.last_ms = at_ms;
+                pulls.pulls += 1;
+                pulls.empty += empty;
+                pulls.next = next;
+                return;
+            }
         }
         let agent = agent.to_owned();
         let pulls = Pulls { shard, agent, last_ms: at_ms, pulls: 1, empty, first, next };
         let seq = self.push(inner, at_ms, What::Pulls(pulls));
-        inner.going_on.insert(key, seq);
+        let going_on = inner.going_on.entry(key).or_default();
+        if going_on.len() >= CLIENTS_MAX {
+            going_on.remove(0);
+        }
+        going_on.push(seq);
     }
 
     fn push(&self, inner: &mut Inner, at_ms: u64, what: What) -> u64 {

@@ -34,11 +34,13 @@ pub struct Levers {
     pub assign_delay: Duration,
     /// A shard whose checkpoint was at its end before it became read-only needs one more commit to be over.
     pub over_needs_commit: bool,
+    /// Clients whose User-Agent holds one of these get no answer and nothing of theirs is processed: a cut network.
+    pub cut: Vec<String>,
     processors: BTreeMap<String, Program>,
 }
 
 /// Names of the levers on the admin port, for its help.
-pub(crate) const NAMES: &str = "pull-bytes-max retention expired zstd shard-reads shard-read-bytes project-reads assign-delay over-needs-commit";
+pub(crate) const NAMES: &str = "pull-bytes-max retention expired zstd shard-reads shard-read-bytes project-reads assign-delay over-needs-commit cut";
 
 impl Levers {
     pub(crate) fn new(config: &SlsConfig) -> Result<Self> {
@@ -52,6 +54,7 @@ impl Levers {
             project_reads_per_minute: config.project_reads_per_minute,
             assign_delay: config.assign_delay,
             over_needs_commit: config.over_needs_commit,
+            cut: Vec::new(),
             processors: BTreeMap::new(),
         };
         for (name, query) in &config.processors {
@@ -105,9 +108,15 @@ impl Levers {
             "over-needs-commit" => {
                 self.over_needs_commit = value.parse().context("over-needs-commit is true or false")?;
             }
+            "cut" if value == "none" => self.cut.clear(),
+            "cut" => self.cut.push(value.to_owned()),
             _ => bail!("no lever is named {name}; there are: {NAMES}"),
         }
         Ok(())
+    }
+
+    pub(crate) fn is_cut_off(&self, agent: &str) -> bool {
+        self.cut.iter().any(|part| agent.contains(part.as_str()))
     }
 
     pub(crate) fn retention_ms(&self) -> Option<u64> {
@@ -130,12 +139,12 @@ mod tests {
     #[test]
     fn every_name_moves_a_lever_and_nothing_else_does() {
         let start = Levers::new(&SlsConfig::default()).unwrap();
-        let values = ["1KiB", "5s", "clamp", "false", "7", "10MB", "9", "2s", "true"];
+        let values = ["1KiB", "5s", "clamp", "false", "7", "10MB", "9", "2s", "true", "consumer/a"];
         for (name, value) in NAMES.split(' ').zip(values) {
             let mut levers = start.clone();
             levers.set(name, value).unwrap();
             assert_ne!(levers, start, "{name}");
-            assert!(levers.set(name, "nonsense").is_err(), "{name}");
+            assert!(name == "cut" || levers.set(name, "nonsense").is_err(), "{name}");
         }
         let mut levers = start.clone();
         levers.set("shard-reads", "7").unwrap();

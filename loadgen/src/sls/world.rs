@@ -311,8 +311,8 @@ impl Logstore {
             created_s: now_ms / 1000,
             readonly_since_ms: None,
             parents: parents.to_vec(),
-            // Nanoseconds of its birth, apart by shard so that a cursor of another shard is noticed.
-            base: now_ms * 1_000_000 + u64::from(id) * 1_000_000_000_000,
+            // Nanoseconds of its birth, apart by shard and logstore so that a cursor of another one is noticed.
+            base: now_ms * 1_000_000 + (u64::from(id) * 100 + self.place.number() % 100) * 100_000_000_000,
             data: ShardData::default(),
             reads: ReadQuota::default(),
             place: self.place.clone(),

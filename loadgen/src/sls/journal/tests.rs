@@ -50,7 +50,7 @@ impl Log {
 }
 
 #[test]
-fn pulls_are_one_event_until_somebody_else_pulls_or_the_lease_moves() {
+fn the_pulls_of_a_client_are_one_event_until_the_lease_moves() {
     let log = Log::new();
     log.joined("a");
     log.lease(1, alloc("a"));
@@ -69,8 +69,8 @@ fn pulls_are_one_event_until_somebody_else_pulls_or_the_lease_moves() {
             _ => None,
         })
         .collect();
-    assert_eq!(spans, [(2, 3, 2, 0, 5), (4, 4, 1, 0, 1), (5, 5, 1, 5, 6), (7, 7, 1, 6, 7)]);
-    assert_eq!(log.journal.events(7).len(), 1);
+    assert_eq!(spans, [(2, 5, 3, 0, 6), (4, 4, 1, 0, 1), (7, 7, 1, 6, 7)]);
+    assert_eq!(log.journal.events(6).len(), 1);
 }
 
 #[test]

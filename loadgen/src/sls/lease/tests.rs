@@ -216,6 +216,37 @@ fn a_freed_shard_waits_for_the_assign_delay() {
     assert_eq!(leases.states()[&0], alloc("b"));
 }
 
+#[test]
+fn an_even_group_stands_still_and_what_becomes_free_is_shared_out_without_detours() {
+    let mut leases = group(7);
+    let mut bodies: BTreeMap<&str, Vec<u32>> = BTreeMap::from([("a", vec![]), ("b", vec![]), ("c", vec![])]);
+    let mut round = |leases: &mut Leases, now: u64, names: &[&'static str]| {
+        for name in names {
+            let answer = leases.heartbeat(now, name, bodies.get(name).unwrap());
+            bodies.insert(name, answer);
+        }
+    };
+    for now in 0..4 {
+        round(&mut leases, now, &["a", "b", "c"]);
+    }
+    let settled = leases.states();
+    assert!(settled.values().all(|state| matches!(state, LeaseState::AlreadyAlloc { .. })), "{settled:?}");
+    for now in 4..10 {
+        round(&mut leases, now, &["c", "a", "b"]);
+        assert_eq!(leases.states(), settled);
+    }
+    // c falls silent: the others get its shards one each way, and none of their own is moved for it.
+    round(&mut leases, 10, &["a", "b"]);
+    round(&mut leases, TIMEOUT + 10, &["a", "b"]);
+    let states = leases.states();
+    assert!(states.values().all(|state| matches!(state, LeaseState::AlreadyAlloc { .. })), "{states:?}");
+    for (shard, state) in settled {
+        assert!(state == alloc("c") || states[&shard] == state, "{shard}");
+    }
+    let loads: Vec<usize> = leases.loads().into_values().collect();
+    assert!(loads == [4, 3] || loads == [3, 4], "{loads:?}");
+}
+
 /// A client as protocol/sls.md 5.3 has it: it works on the union of answers until it has wound a shard up.
 #[derive(Default)]
 struct Client {

@@ -80,6 +80,51 @@ fn what_was_consumed_before_a_split_is_over_with_it_unless_told_otherwise() {
 }
 
 #[test]
+fn a_client_that_is_cut_off_hears_nothing_and_does_nothing() {
+    let server = server(|_| {});
+    let mut client = Client::to(&server);
+    make_group(&mut client, false);
+    let target = |consumer: &str| format!("{GROUPS}/g?type=heartbeat&consumer={consumer}");
+    let headers = |agent: &'static str| [("content-type", "application/json"), ("user-agent", agent)];
+    server.set(|levers| levers.cut = vec!["consumer/a".to_owned()]);
+    let mut cut = Client::to(&server);
+    cut.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    cut.send("POST", &target("a"), &headers("x consumer/a"), b"[]");
+    assert_eq!(cut.answer().unwrap_err(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(client.call("POST", &target("b"), &headers("x consumer/b"), b"[]").body, b"[0,1]");
+    let mut admin = Client::at(server.admin_addr().unwrap());
+    assert_eq!(admin.post("/set?cut=none", "").status, 200);
+    // The connection that was cut stays so; another one is served, and what was sent into the dark never happened.
+    assert_eq!(cut.answer().unwrap_err(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(server.store().groups().unwrap()["g"].consumers.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(client.call("POST", &target("a"), &headers("x consumer/a"), b"[]").body, b"[]");
+}
+
+#[test]
+fn logstores_are_apart() {
+    let stores = ["a/one", "a/two", "b/one"].map(|name| name.split_once('/').unwrap());
+    let stores = stores.map(|(project, logstore)| (project.to_owned(), logstore.to_owned()));
+    let server = server(|config| config.stores = stores.to_vec());
+    let mut cursors = std::collections::BTreeSet::new();
+    for (number, (project, logstore)) in stores.iter().enumerate() {
+        let store = server.store_of(project, logstore);
+        (0..=number).for_each(|n| store.append(0, &one_log(&n.to_string())).unwrap());
+        assert!((0..2).all(|shard| cursors.insert(store.cursor(shard, 0).unwrap())));
+    }
+    let mut admin = Client::at(server.admin_addr().unwrap());
+    assert_eq!(admin.post("/split?project=b&logstore=one&shard=0", "").status, 200);
+    assert_eq!(admin.post("/split?project=b&logstore=two&shard=0", "").status, 400);
+    let counts: Vec<(usize, u64)> = stores
+        .iter()
+        .map(|(project, logstore)| server.store_of(project, logstore).shards().unwrap())
+        .map(|shards| (shards.len(), shards[&0].visible))
+        .collect();
+    assert_eq!(counts, [(2, 1), (2, 2), (4, 3)]);
+    let mut client = Client::to(&server);
+    assert_eq!(client.get("/logstores/one/shards").refusal(), (404, "ProjectNotExist".into()));
+}
+
+#[test]
 fn levers_work_at_once() {
     let server = server(|_| {});
     let store = server.store();
