@@ -76,7 +76,9 @@ fn the_pulls_of_a_client_are_one_event_until_the_lease_moves() {
 #[test]
 fn who_has_the_shard_may_pull_and_commit_and_nobody_else() {
     let mut log = Log::new();
-    ["a", "b", "ab"].iter().for_each(|name| log.joined(name));
+    for name in ["a", "b", "ab"] {
+        log.joined(name);
+    }
     log.lease(1, alloc("a"));
     log.pull(2, "a", 0, 1);
     log.commit("a", None);
