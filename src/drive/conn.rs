@@ -6,7 +6,8 @@
 //!  2. no borrow of the core, the session or a buffer lives across an await.
 //!  3. after a torn write nothing more is written, not even `close_notify`.
 //! Bounds: [`READ_BYTES`] per read and [`WRITE_BYTES`] of plaintext per write, in buffers of the executor;
-//!  [`HANDSHAKE_PATIENCE`]; [`FAREWELL`] for the last bytes of a closing connection.
+//!  [`HANDSHAKE_PATIENCE`]; [`FAREWELL`] for the last bytes of a closing connection, [`ACK_PATIENCE`] for its last
+//!  acknowledgement.
 //! Driven by: `pump` spawns [`run`] for `Action::Connect` and raises the flags of [`Link`].
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 
+use super::clock;
 use super::datagram;
 use super::net::Socket;
 use super::pump::Pump;
@@ -34,6 +36,9 @@ pub(crate) const READ_BYTES: usize = 128 * 1024;
 const WRITE_BYTES: usize = 256 * 1024;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the acknowledgement of our FIN may be behind the peer's end, and how often it is looked for.
+const ACK_PATIENCE: Duration = Duration::from_secs(1);
+const ACK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How the pipeline reaches a connection's task.
 #[derive(Debug, Default)]
@@ -78,6 +83,9 @@ pub(crate) async fn run(pump: Rc<Pump>, conn: ConnId, to: To, link: Rc<Link>) {
     pump.with(|core, now| core.handle_connected(now, conn));
     let talk = or(wire.read(&pump, conn, &link), wire.write(&pump, conn, &link));
     let why = link.unless_closed(or(talk, wire.measure(&pump, conn, &link))).await;
+    if why.as_ref().is_some_and(|why| why.kind == ClosedKind::Eof) {
+        link.unless_closed(wire.last_acks()).await;
+    }
     report(&pump, conn, why, Some(wire.ledger()));
     wire.farewell().await;
 }
@@ -302,6 +310,15 @@ impl Wire {
             link.measure.take();
             let ledger = self.ledger();
             pump.with(|core, now| core.handle_ledger(now, conn, ledger));
+        }
+    }
+
+    /// The peer's end may overtake the acknowledgement of ours: a TLS peer that ends at our `close_notify` has not seen
+    /// our FIN yet. What it has refused with a reset is never acknowledged.
+    async fn last_acks(&self) {
+        let end = clock::now() + ACK_PATIENCE;
+        while self.finished.get() && self.socket.unacked() > 0 && clock::now() < end {
+            Timer::new(ACK_PAUSE).await;
         }
     }
 
