@@ -356,6 +356,7 @@ fn add(sum: &mut Counters, part: &Counters) {
         refused_records,
         dead_letter_records,
         invalid_utf8_records,
+        unproven_records,
         held_shards,
         inflight_bytes,
         shards,
@@ -377,6 +378,7 @@ fn add(sum: &mut Counters, part: &Counters) {
     sum.refused_records += refused_records;
     sum.dead_letter_records += dead_letter_records;
     sum.invalid_utf8_records += invalid_utf8_records;
+    sum.unproven_records += unproven_records;
     sum.held_shards += held_shards;
     sum.inflight_bytes += inflight_bytes;
     sum.shards += shards;

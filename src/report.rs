@@ -13,7 +13,7 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{PipelineConfig, SinkConfig};
+use crate::config::{PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
 use crate::proto::event::{Alarm, Cause, Closed, Scope};
 use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsError;
@@ -22,6 +22,7 @@ use crate::proto::time::UnixTime;
 mod alarms;
 mod hec;
 mod sls;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -73,6 +74,8 @@ pub struct Place {
     pub sink: &'static str,
     /// The sink's endpoints in the order of the settings.
     pub sinks: Vec<String>,
+    /// A log counts as delivered when it is written (udp, `ack = "written"`): what breaks takes logs with it.
+    pub unproven: bool,
 }
 
 impl Place {
@@ -85,8 +88,17 @@ impl Place {
             }
             SinkConfig::Stdout(_) => ("stdout", vec!["standard output".to_owned()]),
         };
+        let unproven = match &config.sink {
+            SinkConfig::Hec(_) | SinkConfig::Stdout(_) => false,
+            SinkConfig::Syslog(syslog) => syslog.endpoints.iter().any(|endpoint| match endpoint.transport {
+                SyslogTransport::Udp => true,
+                SyslogTransport::Tcp | SyslogTransport::Tls => syslog.ack == SyslogAck::Written,
+                SyslogTransport::Relp | SyslogTransport::RelpTls => false,
+            }),
+        };
         let sls = &config.sls;
         Self {
+            unproven,
             pipeline: config.name.clone(),
             endpoint: sls.endpoint.to_string(),
             project: sls.project.clone(),
@@ -213,7 +225,12 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
         (Scope::Shard(shard), Cause::Sls(error)) => sls_error(place, Doing::Pull(shard), error, wall),
         (Scope::Shard(shard), Cause::Transport(closed)) => sls_unreachable(place, Doing::Pull(shard), closed),
         (Scope::Sink(endpoint), Cause::Transport(closed)) => {
-            let advice = transport::advice(closed, &transport::Peer::sink(place.sink));
+            let mut advice = transport::advice(closed, &transport::Peer::sink(place.sink));
+            if place.unproven {
+                advice = advice.safe(
+                    "logs that were written before count as delivered and may be lost, as set; those that wait are kept",
+                );
+            }
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, clean(&closed.detail))
         }
@@ -221,6 +238,11 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let advice = hec::advice(answer);
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, hec::cause(answer))
+        }
+        (Scope::Sink(endpoint), Cause::Syslog(trouble)) => {
+            let advice = syslog::advice(trouble);
+            let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
+            sink_text(advice, what, syslog::cause(trouble))
         }
         (Scope::Sink(endpoint), Cause::Protocol(detail)) => {
             let todo = format!(
@@ -237,6 +259,15 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let what = format!("{} {} (a log of shard {shard})", place.sink, advice.problem);
             let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
             Text { safe: safe.into(), ..sink_text(advice, what, hec::cause(answer)) }
+        }
+        (Scope::Shard(shard), Cause::Syslog(trouble)) => {
+            let advice = syslog::advice(trouble);
+            let what = format!(
+                "pipeline {}: {} {} (a log of shard {shard})",
+                place.pipeline, place.sink, advice.problem
+            );
+            let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
+            Text { safe: safe.into(), ..sink_text(advice, what, syslog::cause(trouble)) }
         }
         (scope, cause) => odd(place, scope, cause),
     };
@@ -345,7 +376,8 @@ pub fn disk(place: &Place, path: &std::path::Path, error: &std::io::Error) -> Te
 }
 
 fn sink_text(advice: Advice, what: String, cause: String) -> Text {
-    let safe = "nothing lost: unacknowledged logs are kept or read again, the checkpoint waits".into();
+    let usual = "nothing lost: unacknowledged logs are kept or read again, the checkpoint waits";
+    let safe = advice.safe.unwrap_or(usual).into();
     Text { kind: advice.kind, what, cause, safe, todo: advice.todo, retry_in: None }
 }
 
@@ -383,7 +415,7 @@ fn odd(place: &Place, scope: Scope, cause: &Cause) -> Text {
         ),
         Cause::Sls(error) => ("sls", "SLS refused", sls::cause(error), held, "see the cause".to_owned()),
         Cause::Hec(answer) => ("hec", "refused", hec::cause(answer), held, "see the cause".to_owned()),
-        Cause::Syslog(_) => ("syslog", "does not acknowledge", String::new(), held, "see the log of the receiver".to_owned()),
+        Cause::Syslog(trouble) => ("syslog", "does not acknowledge", syslog::cause(trouble), held, "see the cause".to_owned()),
         Cause::Transport(closed) => ("transport", "broke", clean(&closed.detail), held, "see the cause".to_owned()),
     };
     Text { kind, what: format!("{place_of}: {problem}"), cause, safe: safe.into(), todo, retry_in: None }

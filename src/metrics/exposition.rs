@@ -22,7 +22,7 @@ use crate::proto::counters::{BUCKETS_MS, Counters, Histogram};
 use crate::proto::ids::ShardId;
 
 /// Every metric of the reference, as its samples are named (histograms without `_bucket`, `_sum`, `_count`).
-pub const NAMES: [&str; 31] = [
+pub const NAMES: [&str; 32] = [
     "sls2siem_pulled_raw_bytes_total",
     "sls2siem_pulled_wire_bytes_total",
     "sls2siem_pulled_records_total",
@@ -35,6 +35,7 @@ pub const NAMES: [&str; 31] = [
     "sls2siem_retries_total",
     "sls2siem_refused_records_total",
     "sls2siem_dead_letter_records_total",
+    "sls2siem_unproven_records_total",
     "sls2siem_invalid_utf8_records_total",
     "sls2siem_retention_gaps_total",
     "sls2siem_checkpoint_commits_total",
@@ -124,7 +125,7 @@ const PULLED: [Count; 5] = [
 ];
 
 /// Counted where data enters the sink: labelled with the pipeline and the sink.
-const SENT: [Count; 7] = [
+const SENT: [Count; 8] = [
     ("sent_bytes", "Bytes of frames handed to the sink, repetitions included", |c| c.sent_bytes),
     ("sent_requests", "Requests to the sink, repetitions included", |c| c.sent_requests),
     ("acked_records", "Logs acknowledged by the sink", |c| c.acked_records),
@@ -134,6 +135,11 @@ const SENT: [Count; 7] = [
     }),
     ("refused_records", "Logs that the sink refused for good", |c| c.refused_records),
     ("dead_letter_records", "Logs appended to the dead letter", |c| c.dead_letter_records),
+    (
+        "unproven_records",
+        "Logs that count as delivered because they were written: nobody knows whether they arrived",
+        |c| c.unproven_records,
+    ),
 ];
 
 impl<'s> Page<'s, '_> {

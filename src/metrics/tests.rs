@@ -226,6 +226,7 @@ fn the_sum_of_two_counters_holds_every_field() {
         refused_records: 12,
         dead_letter_records: 13,
         invalid_utf8_records: 14,
+        unproven_records: 18,
         held_shards: 15,
         inflight_bytes: 16,
         shards: 17,

@@ -25,6 +25,7 @@ pub struct Counters {
     pub refused_records: u64,
     pub dead_letter_records: u64,
     pub invalid_utf8_records: u64,
+    pub unproven_records: u64,
     pub held_shards: u64,
     pub inflight_bytes: u64,
     pub shards: u64,

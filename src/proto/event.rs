@@ -209,6 +209,13 @@ pub enum SyslogTrouble {
         /// What is wrong with them.
         detail: String,
     },
+    /// RELP: it refuses a message for good.
+    Refused {
+        /// The three digits.
+        code: u16,
+        /// What came with them.
+        text: String,
+    },
 }
 
 /// Why a connection ended (or never began), as the driver saw it.

@@ -89,6 +89,41 @@ impl Frame {
         other.settle_credit();
     }
 
+    /// The name of the record with this index in the frame.
+    pub fn name_of(&self, record: u32) -> Option<Segment> {
+        let mut left = record;
+        for segment in &self.segments {
+            let count = segment.end - segment.start;
+            if left < count {
+                let start = segment.start + left;
+                return Some(Segment { start, end: start + 1, ..*segment });
+            }
+            left -= count;
+        }
+        None
+    }
+
+    /// The names of all records but those with these indices, which are in order.
+    pub fn names_without(&self, records: &[u32]) -> Segments {
+        let (mut names, mut base, mut out) = (Segments::new(), 0, records.iter().copied().peekable());
+        for segment in &self.segments {
+            let count = segment.end - segment.start;
+            let mut start = segment.start;
+            while let Some(record) = out.next_if(|record| *record < base + count) {
+                let at = segment.start + (record - base);
+                if at > start {
+                    names.push(Segment { start, end: at, ..*segment });
+                }
+                start = at + 1;
+            }
+            if start < segment.end {
+                names.push(Segment { start, ..*segment });
+            }
+            base += count;
+        }
+        names
+    }
+
     /// Accounts the true size of the buffer.
     pub fn settle_credit(&mut self) {
         self.credit.resize(self.bytes.capacity() as u64);
@@ -148,6 +183,11 @@ impl FramePool {
     pub fn take_for_part(&mut self, now: Instant) -> Frame {
         let credit = self.budget.take_over(0);
         Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
+    }
+
+    /// The bound over all frames of the executor.
+    pub fn limit(&self) -> u64 {
+        self.budget.limit()
     }
 
     /// Takes the buffer of a finished frame back.
@@ -210,6 +250,23 @@ mod tests {
         );
         assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
         assert!(frame.bytes.is_empty() && frame.segments.is_empty());
+    }
+
+    #[test]
+    fn records_are_named_and_left_out_by_their_index() {
+        let flow = Flow::new(4_000);
+        let mut frame = FramePool::new(Rc::clone(&flow.frames), 100).take(Instant(1)).unwrap();
+        frame.note(segment(0, 7, 10));
+        frame.note(segment(1, 0, 2));
+        assert_eq!(frame.name_of(2), Some(segment(0, 9, 10)));
+        assert_eq!(frame.name_of(3), Some(segment(1, 0, 1)));
+        assert_eq!(frame.name_of(5), None);
+        assert_eq!(frame.names_without(&[]).as_slice(), frame.segments.as_slice());
+        assert_eq!(
+            frame.names_without(&[1, 3]).as_slice(),
+            [segment(0, 7, 8), segment(0, 9, 10), segment(1, 1, 2)]
+        );
+        assert!(frame.names_without(&[0, 1, 2, 3, 4]).is_empty());
     }
 
     #[test]

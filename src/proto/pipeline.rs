@@ -136,7 +136,10 @@ impl Pipeline {
             }
             Command::Revoke { shard, epoch } => {
                 match self.shards.iter_mut().find(|held| held.id() == shard && held.epoch() == epoch) {
-                    Some(held) => held.revoke(&mut self.cx),
+                    Some(held) => {
+                        held.revoke(&mut self.cx);
+                        self.sink.hasten(shard);
+                    }
                     None => self.cx.reports.push_back(Report::Drained { shard, epoch }),
                 }
             }
@@ -146,6 +149,7 @@ impl Pipeline {
                 self.stopping = true;
                 for shard in &mut self.shards {
                     shard.revoke(&mut self.cx);
+                    self.sink.hasten(shard.id());
                 }
             }
         }
@@ -333,7 +337,7 @@ impl Pipeline {
             self.retire(now);
         }
         self.gauges();
-        self.finish_stop();
+        self.finish_stop(now);
     }
 
     /// Heavy work: transcoding, one turn over all shards.
@@ -421,8 +425,11 @@ impl Pipeline {
         }
     }
 
-    fn finish_stop(&mut self) {
+    fn finish_stop(&mut self, now: Instant) {
         if self.stopping && !self.stopped && self.shards.is_empty() && self.sink.is_empty() {
+            if !self.sink.wind_down(now, &mut self.cx) {
+                return;
+            }
             self.sink.close_all(&mut self.cx);
             self.stopped = true;
             self.cx.reports.push_back(Report::Stopped);

@@ -1,7 +1,7 @@
 //! The texts that operators read.
 
 use super::*;
-use crate::proto::event::{ClosedKind, HecAnswer};
+use crate::proto::event::{ClosedKind, HecAnswer, SyslogTrouble};
 use crate::proto::ids::Cursor;
 use crate::proto::sls::body::BodyError;
 use crate::proto::time::Instant;
@@ -18,6 +18,7 @@ fn place() -> Place {
         access_key_id: "LTAI5t".into(),
         sink: "hec",
         sinks: vec!["https://splunk-1:8088".into(), "https://splunk-2:8088".into()],
+        unproven: false,
     }
 }
 
@@ -356,4 +357,56 @@ fn the_book_is_bounded() {
         book.raise(at(0), 0, "prod", subject, source(&error(500, "ServerBusy", "x")));
     }
     assert_eq!((book.current(at(1)).count(), book.unwritten()), (ENTRIES_MAX, 10));
+}
+
+#[test]
+fn what_a_syslog_receiver_does_wrong_names_another_way() {
+    let syslog = Place { sink: "syslog", sinks: vec!["tcp://siem:514".into()], ..place() };
+    let word = |place: &Place, cause: Cause| {
+        let retry_in = Duration::from_secs(5);
+        let alarm = Alarm { scope: Scope::Sink(EndpointId(0)), cause, retry_in };
+        super::alarm(place, &alarm, WALL).to_string()
+    };
+    let waited = Duration::from_secs(90);
+    let closed = closed(ClosedKind::Eof, "siem:514 (10.0.0.1:514): the peer ended the connection");
+    for (trouble, parts) in [
+        (
+            SyslogTrouble::NeverEnds { waited },
+            &[
+                "does not end the connection",
+                "no FIN within 1 min 30 s",
+                "can arrive twice",
+                "RELP",
+                "ack = \"kernel\"",
+            ][..],
+        ),
+        (
+            SyslogTrouble::EndsEarly { closed: closed.clone() },
+            &["ends connections before we do", "10.0.0.1:514", "nothing lost", "idle timeout", "RELP"],
+        ),
+        (SyslogTrouble::Stalled { waited }, &["has stopped reading", "nothing lost", "pulls pause"]),
+        (
+            SyslogTrouble::OpenRefused { answer: "500 not\nyou".into() },
+            &["refused the RELP session", "500 not you", "nothing lost", "imrelp"],
+        ),
+        (SyslogTrouble::ServerClose, &["closes RELP sessions", "serverclose", "nothing lost", "its log"]),
+        (
+            SyslogTrouble::Silent { waited, owed: 0 },
+            &["does not answer over RELP", "no answer to open", "timeout"],
+        ),
+        (SyslogTrouble::Silent { waited, owed: 7 }, &["7 messages without one", "nothing lost"]),
+        (
+            SyslogTrouble::NotRelp { detail: "byte 0x48".into() },
+            &["does not speak RELP", "byte 0x48", "tcp:// or tls://"],
+        ),
+    ] {
+        let text = word(&syslog, Cause::Syslog(trouble));
+        for part in parts.iter().chain(&["pipeline prod: syslog tcp://siem:514", "next try in 5 s"]) {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+    }
+    // Where a write counts, nobody is told that nothing is lost.
+    let unproven = Place { unproven: true, ..syslog };
+    let text = word(&unproven, Cause::Transport(closed));
+    assert!(text.contains("may be lost") && !text.contains("nothing lost"), "{text}");
 }

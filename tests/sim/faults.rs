@@ -28,13 +28,20 @@ pub struct Plan {
     pub crash: u64,
     pub revoke: u64,
     pub abandon: u64,
+    pub receiver_resets: u64,
+    pub receiver_slow: u64,
+    pub receiver_ends_early: u64,
+    pub receiver_never_ends: u64,
+    pub relp_refuses_open: u64,
+    pub relp_refuses: u64,
+    pub relp_serverclose: u64,
 }
 
 impl Plan {
     /// A random subset of the faults, each with a random chance.
     pub fn random(dice: &mut Rng) -> Self {
         let mut plan = Self::default();
-        let fields: [&mut u64; 23] = [
+        let fields: [&mut u64; 30] = [
             &mut plan.connect_refused,
             &mut plan.reset,
             &mut plan.resolve_error,
@@ -58,6 +65,13 @@ impl Plan {
             &mut plan.crash,
             &mut plan.revoke,
             &mut plan.abandon,
+            &mut plan.receiver_resets,
+            &mut plan.receiver_slow,
+            &mut plan.receiver_ends_early,
+            &mut plan.receiver_never_ends,
+            &mut plan.relp_refuses_open,
+            &mut plan.relp_refuses,
+            &mut plan.relp_serverclose,
         ];
         for field in fields {
             if dice.below(3) == 0 {

@@ -1,4 +1,5 @@
-//! The seeded simulation: the real core under a virtual clock, against models of SLS and HEC that fail.
+//! The seeded simulation: the real core under a virtual clock, against models of SLS, HEC, a syslog stream and RELP
+//! that fail.
 //!
 //! Why: losses hide in orders of events that nobody writes a test for. A seed gives a schedule of faults, the
 //! laws are checked at every step, and a failing seed is replayed exactly.
@@ -21,11 +22,13 @@
 )]
 
 mod faults;
+mod forwarder;
 mod hec;
 mod laws;
 mod net;
 mod records;
 mod sls;
+mod syslog;
 mod world;
 
 use world::{Outcome, World};
