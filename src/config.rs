@@ -371,6 +371,9 @@ pub struct SyslogConfig {
     pub batch_age: Duration,
     pub connections: usize,
     pub timeout: Duration,
+    pub window: usize,
+    /// Messages per second; 0 is without a limit.
+    pub udp_rate: usize,
     pub tls: TlsConfig,
 }
 

@@ -215,6 +215,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("syslog", "batch_age", span(1, 60 * SECOND)),
     key("syslog", "connections", Kind::Count { min: 1, max: 64 }),
     key("syslog", "timeout", span(100, HOUR)),
+    key("syslog", "window", Kind::Count { min: 1, max: 100_000 }),
+    key("syslog", "udp_rate", Kind::Count { min: 0, max: 10_000_000 }),
     key("syslog", "ca_file", Kind::Path),
     key("syslog", "client_cert", Kind::Path),
     key("syslog", "client_key", Kind::Path),

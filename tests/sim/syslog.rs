@@ -29,7 +29,6 @@ struct Stream {
     hung: bool,
     /// RELP: number of the last frame.
     txnr: u64,
-    opened: bool,
 }
 
 /// One receiver.
@@ -127,11 +126,10 @@ impl Receiver {
                         does.extend([say("500 not now"), Does::Ends]);
                         return;
                     }
-                    stream.opened = true;
                     does.push(say("200 OK\nrelp_version=0\ncommands=syslog"));
                 }
                 "syslog" => {
-                    assert!(stream.opened, "nothing before the answer to open");
+                    assert!(txnr > 1, "nothing before open");
                     let record = number(&data);
                     if dice.strike(plan.relp_refuses / 8) && !self.refused_once.contains(&record) {
                         self.refused_once.push(record);

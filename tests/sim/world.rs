@@ -335,6 +335,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn handle(&mut self, event: Event) -> Result<(), String> {
         if self.loud {
             let mut text = format!("{event:?}");

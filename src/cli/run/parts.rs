@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
     Config, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
-    PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, TlsConfig, Verify,
+    PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, StdoutFormat, TlsConfig,
+    Verify,
 };
 use crate::control::pipeline::WORK_CALLERS;
 use crate::control::placement;
@@ -106,14 +107,21 @@ pub(super) fn core(
 ) -> Result<pipeline::Params, String> {
     let (encoder, sink, batch_bytes, batch_age) = match &config.sink {
         SinkConfig::Hec(hec) => (encoder(&config.sls, hec)?, hec_sink(hec), hec.batch_bytes, hec.batch_age),
-        SinkConfig::Stdout(_) => {
-            let host = Template::parse("{__source__}").map_err(|error| error.to_string())?;
-            let encoder = Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }));
+        SinkConfig::Syslog(syslog) => (
+            super::syslog::encoder(syslog)?,
+            super::syslog::sink(syslog),
+            syslog.batch_bytes,
+            syslog.batch_age,
+        ),
+        SinkConfig::Stdout(stdout) => {
+            let encoder = match stdout.format {
+                StdoutFormat::Hec => {
+                    let host = Template::parse("{__source__}").map_err(|error| error.to_string())?;
+                    Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }))
+                }
+                StdoutFormat::Syslog => super::syslog::line_encoder()?,
+            };
             (encoder, sink::Params::Stdout, 64 << 10, Duration::from_millis(200))
-        }
-        SinkConfig::Syslog(syslog) => {
-            super::syslog::encoder(syslog)?;
-            return Err("[syslog] is not built into this version - use [hec]".into());
         }
     };
     let sls = &config.sls;
@@ -191,7 +199,11 @@ pub(super) fn source(sls: &SlsConfig) -> TargetSpec {
 
 /// Where frames go to.
 pub(super) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
-    let SinkConfig::Hec(hec) = sink else { return Vec::new() };
+    let hec = match sink {
+        SinkConfig::Hec(hec) => hec,
+        SinkConfig::Syslog(syslog) => return super::syslog::endpoints(syslog),
+        SinkConfig::Stdout(_) => return Vec::new(),
+    };
     let target = |url: &HecUrl| TargetSpec {
         host: url.host.clone(),
         port: url.port,
@@ -203,7 +215,7 @@ pub(super) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
     hec.endpoints.iter().map(target).collect()
 }
 
-fn tls(tls: &TlsConfig) -> TlsSpec {
+pub(super) fn tls(tls: &TlsConfig) -> TlsSpec {
     TlsSpec {
         ca_file: tls.ca_file.clone(),
         client_cert: tls.client_cert.clone(),

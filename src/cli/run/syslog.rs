@@ -1,23 +1,73 @@
-//! From `[syslog]` to an encoder.
+//! From `[syslog]` to an encoder, a sink and its endpoints.
 //!
 //! Why: as [`super::parts`], for the one sink whose formats have more settings than all others together.
 //! Invariants: 1. nothing is decided here but what a transport asks of the framing. Bounds: none.
 //! Driven by: [`super::parts`]. Spec: the settings reference in README.md.
 
 use crate::config::{
-    self, Precision, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport,
+    self, Precision, SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport,
+    SyslogUrl,
 };
+use crate::drive::TargetSpec;
 use crate::proto::format::Encoder;
 use crate::proto::format::syslog::{
     self, Framing, HeaderForm, MessageForm, Oversize, SdElement, SyslogEncoder, SyslogParams,
 };
 use crate::proto::format::template::Template;
+use crate::proto::sink::{self, syslog::Transport};
 
 /// The encoder for these settings. The error is a text for the operator.
 pub(super) fn encoder(config: &SyslogConfig) -> Result<Encoder, String> {
     let params = params(config)?;
     let encoder = SyslogEncoder::new(params).map_err(|error| format!("[syslog] {error}"))?;
     Ok(Encoder::Syslog(Box::new(encoder)))
+}
+
+/// One message per line, for standard output.
+pub(super) fn line_encoder() -> Result<Encoder, String> {
+    let params = SyslogParams {
+        framing: Framing::Newline,
+        hostname: template("hostname", "{__source__}")?,
+        app_name: template("app_name", "{__topic__}")?,
+        ..SyslogParams::default()
+    };
+    let encoder = SyslogEncoder::new(params).map_err(|error| format!("[stdout] {error}"))?;
+    Ok(Encoder::Syslog(Box::new(encoder)))
+}
+
+/// The sink for these settings.
+pub(super) fn sink(config: &SyslogConfig) -> sink::Params {
+    let stream = match config.ack {
+        SyslogAck::Drain => Transport::Drain,
+        SyslogAck::Kernel => Transport::Kernel,
+        SyslogAck::Written => Transport::Written,
+    };
+    let transport = |url: &SyslogUrl| match url.transport {
+        SyslogTransport::Tcp | SyslogTransport::Tls => stream,
+        SyslogTransport::Relp | SyslogTransport::RelpTls => Transport::Relp,
+        SyslogTransport::Udp => Transport::Udp,
+    };
+    sink::Params::Syslog(sink::syslog::Params {
+        endpoints: config.endpoints.iter().map(transport).collect(),
+        drain_interval: config.drain_interval,
+        timeout: config.timeout,
+        connections: config.connections,
+        window: config.window,
+        udp_rate: u32::try_from(config.udp_rate).unwrap_or(u32::MAX),
+    })
+}
+
+/// Where frames go to.
+pub(super) fn endpoints(config: &SyslogConfig) -> Vec<TargetSpec> {
+    let target = |url: &SyslogUrl| TargetSpec {
+        host: url.host.clone(),
+        port: url.port,
+        tls: url.transport.is_tls().then(|| super::parts::tls(&config.tls)),
+        server_name: config.tls.server_name.clone(),
+        proxy: None,
+        datagrams: url.transport == SyslogTransport::Udp,
+    };
+    config.endpoints.iter().map(target).collect()
 }
 
 fn params(config: &SyslogConfig) -> Result<SyslogParams, String> {

@@ -11,8 +11,8 @@ use secrecy::ExposeSecret as _;
 use super::super::raw::Raw;
 use super::super::{
     EventShape, HecAck, HecCompression, HecConfig, Oversize, Precision, StdoutConfig, StdoutFormat,
-    SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport, TlsConfig, Verify,
-    url,
+    SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport, SyslogUrl,
+    TlsConfig, Verify, url,
 };
 use super::{At, Checker, list_of};
 
@@ -84,9 +84,7 @@ impl Checker<'_> {
 
     pub(super) fn syslog(&mut self, at: At<'_>) -> SyslogConfig {
         let endpoints = self.addresses(at, "tls://host:6514", &url::parse_syslog);
-        if endpoints.iter().any(|endpoint| endpoint.transport == SyslogTransport::Udp) {
-            self.warnings.push("syslog over udp:// is best effort: nobody knows what arrives".into());
-        }
+        self.transports(at, &endpoints);
         let tls = self.tls(at);
         let severity_map = self.severity_map(at);
         SyslogConfig {
@@ -132,7 +130,35 @@ impl Checker<'_> {
             batch_age: self.span(at, "batch_age"),
             connections: self.count(at, "connections"),
             timeout: self.span(at, "timeout"),
+            window: self.count(at, "window"),
+            udp_rate: self.count(at, "udp_rate"),
             tls,
+        }
+    }
+
+    /// The bytes of a pipeline are made once, for one kind of transport.
+    fn transports(&mut self, at: At<'_>, endpoints: &[SyslogUrl]) {
+        let kind = |transport: SyslogTransport| match transport {
+            SyslogTransport::Udp => "udp",
+            SyslogTransport::Tcp | SyslogTransport::Tls => "tcp and tls",
+            SyslogTransport::Relp | SyslogTransport::RelpTls => "relp",
+        };
+        let mut kinds: Vec<&str> = endpoints.iter().map(|endpoint| kind(endpoint.transport)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if kinds.len() > 1 {
+            let problem = format!("{} do not go together", kinds.join(", "));
+            self.conflict(at, "endpoints", &problem, "make a [pipeline.NAME] of its own for each");
+        }
+        if kinds.contains(&"udp") {
+            self.warnings.push(
+                "syslog over udp:// is best effort: nobody knows what arrives, and the checkpoint moves nevertheless"
+                    .into(),
+            );
+            if self.size(at, "max_message_bytes") > UDP_BYTES_MAX {
+                let problem = "larger than a datagram";
+                self.wrong(at, "max_message_bytes", problem, Some("480B to 65507B over udp://"), None);
+            }
         }
     }
 
@@ -321,6 +347,9 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
         .collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
+
+/// What fits into a datagram over IPv4.
+const UDP_BYTES_MAX: usize = 65_507;
 
 const FACILITIES: [&[&str]; 24] = [
     &["kern"],

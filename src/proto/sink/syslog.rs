@@ -193,7 +193,7 @@ impl Syslog {
                 self.held.forgive(shard, cx);
             }
             match heard.over {
-                Some(why) => self.end_session(now, at, why, cx),
+                Some(over) => self.end(now, at, over, cx),
                 None => cx.actions.push_back(Action::Transmit(id)),
             }
         }

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::conn::{Conn, Talk};
 use super::drain::End;
+use super::relp::Over;
 use super::{Syslog, settle};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, Cause, Closed, ClosedKind, SyslogTrouble};
@@ -48,17 +49,8 @@ impl Syslog {
         }
         let mut at = 0;
         while at < self.conns.len() {
-            if let Some(trouble) = self.late(now, at) {
-                self.close(at, cx);
-                let unfriendly =
-                    matches!(trouble, Some(SyslogTrouble::Silent { .. } | SyslogTrouble::NeverEnds { .. }));
-                if let (Some(trouble), Some(conn)) = (trouble, self.conns.get(at)) {
-                    let route = conn.route;
-                    let cause = Cause::Syslog(trouble);
-                    let failure = if unfriendly { Failure::hold(cause) } else { Failure::soft(cause) };
-                    self.routes.fail(now, route, failure, cx);
-                }
-                self.take_down(at, cx);
+            if let Some(over) = self.late(now, at) {
+                self.end(now, at, over, cx);
                 continue;
             }
             if let Some(Conn { talk: Talk::Udp(udp), id, .. }) = self.conns.get_mut(at)
@@ -70,18 +62,16 @@ impl Syslog {
         }
     }
 
-    /// RELP: the session is over, by its own words.
-    pub(super) fn end_session(
-        &mut self,
-        now: Instant,
-        at: usize,
-        why: Option<SyslogTrouble>,
-        cx: &mut Context,
-    ) {
-        self.close(at, cx);
-        if let (Some(trouble), Some(conn)) = (why, self.conns.get(at)) {
-            let route = conn.route;
-            self.routes.fail(now, route, Failure::hold(Cause::Syslog(trouble)), cx);
+    /// We end a connection; its frames go again.
+    pub(super) fn end(&mut self, now: Instant, at: usize, over: Over, cx: &mut Context) {
+        let Some(conn) = self.conns.get(at) else { return };
+        cx.actions.push_back(Action::Close(conn.id));
+        if let Over::Trouble(trouble) = over {
+            // A peer that has only stopped reading may be found elsewhere by its name.
+            let elsewhere = matches!(trouble, SyslogTrouble::Stalled { .. });
+            let cause = Cause::Syslog(trouble);
+            let failure = if elsewhere { Failure::soft(cause) } else { Failure::hold(cause) };
+            self.routes.fail(now, conn.route, failure, cx);
         }
         self.take_down(at, cx);
     }
@@ -153,37 +143,37 @@ impl Syslog {
         self.take_down(at, cx);
     }
 
-    /// Whether a connection has to be closed by now: inside, what an operator hears about it, if anything.
-    #[expect(clippy::option_option, reason = "to close or not, and with or without words")]
-    fn late(&self, now: Instant, at: usize) -> Option<Option<SyslogTrouble>> {
+    /// Whether a connection has to be closed by now, and how.
+    fn late(&self, now: Instant, at: usize) -> Option<Over> {
         let conn = self.conns.get(at)?;
-        let timeout = self.params.timeout;
+        let (timeout, waited) = (self.params.timeout, self.params.timeout);
         if conn.is_idle_for_long(now) {
-            return Some(None);
+            return Some(Over::InOrder);
         }
-        let waited = timeout;
         if conn.stalled_at(timeout).is_some_and(|due| due <= now) {
-            return Some(Some(SyslogTrouble::Stalled { waited }));
+            return Some(Over::Trouble(SyslogTrouble::Stalled { waited }));
         }
         match &conn.talk {
             Talk::Drain(_, epoch) => match epoch.end {
-                End::Asked(since) if since + timeout <= now => Some(Some(SyslogTrouble::Stalled { waited })),
-                End::Done(since) if since + timeout <= now => Some(Some(SyslogTrouble::NeverEnds { waited })),
+                End::Asked(since) if since + timeout <= now => {
+                    Some(Over::Trouble(SyslogTrouble::Stalled { waited }))
+                }
+                End::Done(since) if since + timeout <= now => {
+                    Some(Over::Trouble(SyslogTrouble::NeverEnds { waited }))
+                }
                 _ => None,
             },
-            Talk::Relp(relp)
-                if relp.deadline(timeout).is_some_and(|due| due <= now && conn.open.is_some()) =>
-            {
+            Talk::Relp(relp) => {
+                let due = conn.open.and_then(|_| relp.deadline(timeout))?;
                 let owed = relp.owed();
-                Some((!relp.is_closing()).then_some(SyslogTrouble::Silent { waited, owed }))
+                let over = if relp.is_closing() {
+                    Over::InOrder
+                } else {
+                    Over::Trouble(SyslogTrouble::Silent { waited, owed })
+                };
+                (due <= now).then_some(over)
             }
-            Talk::Relp(_) | Talk::Watch(..) | Talk::Udp(_) => None,
-        }
-    }
-
-    fn close(&self, at: usize, cx: &mut Context) {
-        if let Some(conn) = self.conns.get(at) {
-            cx.actions.push_back(Action::Close(conn.id));
+            Talk::Watch(..) | Talk::Udp(_) => None,
         }
     }
 

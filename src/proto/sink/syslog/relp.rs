@@ -70,6 +70,15 @@ struct Sending {
     refused: SmallVec<[(u32, u16, String); 1]>,
 }
 
+/// How something ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// As it should: nobody has to hear of it.
+    InOrder,
+    /// With this.
+    Trouble(SyslogTrouble),
+}
+
 /// What came of some bytes of the server.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -81,8 +90,8 @@ pub(super) struct Heard {
     pub(super) refused: Vec<(Frame, u16, String)>,
     /// A record of this shard that was refused before is taken.
     pub(super) forgiven: Option<ShardId>,
-    /// It is over; `None` inside: in order.
-    pub(super) over: Option<Option<SyslogTrouble>>,
+    /// It is over.
+    pub(super) over: Option<Over>,
 }
 
 /// A session.
@@ -186,9 +195,8 @@ impl Relp {
     /// When the silence has lasted too long.
     pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
         match self.state {
-            State::Opening => Some(self.moved + timeout),
             State::Ready if self.slots.is_empty() => None,
-            State::Ready => Some(self.moved + timeout),
+            State::Opening | State::Ready => Some(self.moved + timeout),
             State::Closing(since) => Some(since + CLOSE_PATIENCE),
         }
     }
@@ -203,14 +211,18 @@ impl Relp {
         let mut rest = bytes;
         while !rest.is_empty() && heard.over.is_none() {
             match self.reader.read(rest) {
-                Err(detail) => heard.over = Some(Some(SyslogTrouble::NotRelp { detail })),
+                Err(detail) => heard.over = Some(Over::Trouble(SyslogTrouble::NotRelp { detail })),
                 Ok((used, said)) => {
                     rest = rest.get(used..).unwrap_or_default();
                     match said {
                         Some(Said::Answer(txnr)) => self.answer(now, txnr, &mut heard),
                         Some(Said::ServerClose) => {
                             let welcome = self.answers > 0 || self.is_closing();
-                            heard.over = Some((!welcome).then_some(SyslogTrouble::ServerClose));
+                            heard.over = Some(if welcome {
+                                Over::InOrder
+                            } else {
+                                Over::Trouble(SyslogTrouble::ServerClose)
+                            });
                         }
                         Some(Said::Hint) | None => {}
                     }
@@ -240,13 +252,13 @@ impl Relp {
         self.moved = now;
         match self.state {
             State::Opening => self.opened(txnr, heard),
-            State::Closing(_) => heard.over = Some(None),
+            State::Closing(_) => heard.over = Some(Over::InOrder),
             State::Ready => {
                 let slot = usize::try_from(txnr.distance_from(self.first)).unwrap_or(usize::MAX);
                 let slot = self.slots.get_mut(slot).filter(|slot| !slot.answered);
                 let (Some(slot), Some((code, text))) = (slot, wire::status(self.reader.data())) else {
                     let detail = format!("an answer to number {} that does not fit", txnr.number());
-                    heard.over = Some(Some(SyslogTrouble::NotRelp { detail }));
+                    heard.over = Some(Over::Trouble(SyslogTrouble::NotRelp { detail }));
                     return;
                 };
                 slot.answered = true;
@@ -280,7 +292,7 @@ impl Relp {
             heard.opened = true;
         } else {
             let answer = shorten(data);
-            heard.over = Some(Some(SyslogTrouble::OpenRefused { answer }));
+            heard.over = Some(Over::Trouble(SyslogTrouble::OpenRefused { answer }));
         }
     }
 
