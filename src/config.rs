@@ -453,6 +453,8 @@ pub enum StdoutFormat {
 pub struct DeadLetterConfig {
     /// None: a refused record holds its shard.
     pub dir: Option<PathBuf>,
+    /// A file that is larger gets no more records, default 64 MiB.
+    pub rotate_bytes: usize,
 }
 
 /// `[runtime]`

@@ -39,6 +39,7 @@ use self::executor::{Opening, Order};
 use self::probe::{Host, ProbeError};
 use self::resolve::Resolver;
 use self::watchdog::{Patient, Pulse, Watchdog};
+use crate::dead_letter::Mailbox;
 use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::event::{Command, Report};
 use crate::proto::flow::Flow;
@@ -113,6 +114,8 @@ pub struct PipelineSpec {
     pub endpoints: Vec<TargetSpec>,
     /// Where its reports go.
     pub reports: Sender<(ExecutorIndex, PipelineId, Report)>,
+    /// Where records go that its sink refuses for good.
+    pub dead_letter: Option<Mailbox>,
 }
 
 /// How one executor stands, copied out at its heartbeat.
@@ -215,8 +218,15 @@ fn start_one(
     let pulse = Arc::new(Pulse::default());
     let (orders, inbox) = async_channel::unbounded();
     let (ready, made) = mpsc::channel();
-    let start =
-        executor::Start { index, core, memory_bytes, pulse: Arc::clone(&pulse), resolver, orders: inbox };
+    let start = executor::Start {
+        index,
+        core,
+        memory_bytes,
+        pulse: Arc::clone(&pulse),
+        resolver,
+        orders: inbox,
+        answers: orders.downgrade(),
+    };
     let thread =
         std::thread::Builder::new().name(name.clone()).spawn(move || match executor::make(core) {
             Ok(executor) => {
@@ -259,6 +269,7 @@ impl Executors {
             source: Target::new(&spec.source)?,
             endpoints,
             reports: spec.reports,
+            mailbox: spec.dead_letter,
         };
         self.order(executor, Order::Open(Box::new(opening)))
     }

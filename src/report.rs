@@ -14,13 +14,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
-use crate::proto::event::{Alarm, Cause, Closed, Scope};
+use crate::proto::event::{Alarm, Cause, Closed, Notice, Scope};
 use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsError;
 use crate::proto::time::UnixTime;
 
 mod alarms;
 mod hec;
+mod refused;
 mod sls;
 mod syslog;
 #[cfg(test)]
@@ -254,12 +255,6 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, clean(detail))
         }
-        (Scope::Shard(shard), Cause::Hec(answer)) => {
-            let advice = hec::advice(answer);
-            let what = format!("{} {} (a log of shard {shard})", place.sink, advice.problem);
-            let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
-            Text { safe: safe.into(), ..sink_text(advice, what, hec::cause(answer)) }
-        }
         (Scope::Shard(shard), Cause::Syslog(trouble)) => {
             let advice = syslog::advice(trouble);
             let what = format!(
@@ -269,10 +264,19 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
             Text { safe: safe.into(), ..sink_text(advice, what, syslog::cause(trouble)) }
         }
+        (Scope::Shard(shard), Cause::Refused(record)) => refused::held(place, shard, record),
+        (Scope::Shard(shard), Cause::DeadLetter(detail)) => refused::unwritten(place, shard, detail),
         (scope, cause) => odd(place, scope, cause),
     };
     text.retry_in = Some(alarm.retry_in).filter(|after| !after.is_zero());
     text
+}
+
+/// Words something that is no standing trouble.
+pub fn notice(place: &Place, notice: &Notice) -> Text {
+    match notice {
+        Notice::DeadLettered { shard, records, last } => refused::buried(place, *shard, *records, last),
+    }
 }
 
 /// Words an error answer of SLS to any call.
@@ -361,20 +365,6 @@ pub fn moment(time: UnixTime) -> String {
         .map_or_else(|| "an unknown time".to_owned(), |moment| moment.to_string())
 }
 
-/// Words a file or directory that does not take what must be written.
-pub fn disk(place: &Place, path: &std::path::Path, error: &std::io::Error) -> Text {
-    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-    let todo = if full { "make room there" } else { "let the user that runs this write there" };
-    Text {
-        kind: if full { "disk-full" } else { "disk" },
-        what: format!("pipeline {}: {} cannot be written", place.pipeline, path.display()),
-        cause: clean(&error.to_string()),
-        safe: "nothing lost: the shard waits at this record".into(),
-        todo: format!("{todo}; it goes on by itself"),
-        retry_in: None,
-    }
-}
-
 fn sink_text(advice: Advice, what: String, cause: String) -> Text {
     let usual = "nothing lost: unacknowledged logs are kept or read again, the checkpoint waits";
     let safe = advice.safe.unwrap_or(usual).into();
@@ -417,6 +407,8 @@ fn odd(place: &Place, scope: Scope, cause: &Cause) -> Text {
         Cause::Hec(answer) => ("hec", "refused", hec::cause(answer), held, "see the cause".to_owned()),
         Cause::Syslog(trouble) => ("syslog", "does not acknowledge", syslog::cause(trouble), held, "see the cause".to_owned()),
         Cause::Transport(closed) => ("transport", "broke", clean(&closed.detail), held, "see the cause".to_owned()),
+        Cause::Refused(record) => ("refused", "a log is refused", refused::cause(record), held, "see the cause".to_owned()),
+        Cause::DeadLetter(detail) => ("disk", "the dead letter", clean(detail), held, "see the cause".to_owned()),
     };
     Text { kind, what: format!("{place_of}: {problem}"), cause, safe: safe.into(), todo, retry_in: None }
 }

@@ -151,6 +151,7 @@ fn executors(
         source: target.clone(),
         endpoints: vec![target],
         reports: channel().0,
+        dead_letter: None,
     };
     executors.open(0, spec).unwrap();
     (executors, progress)

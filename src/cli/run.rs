@@ -29,6 +29,7 @@ use crate::control::pipeline::{Control, ControlSpec, Ended, Inbox};
 use crate::control::placement::Placement;
 use crate::control::sls_api::SlsApi;
 use crate::control::{self, signals};
+use crate::dead_letter::Writer;
 use crate::drive::{self, ABORT_AFTER, Executors, Gauges, PipelineId, StartSpec};
 use crate::metrics::{
     ExecutorSnapshot, Info, PipelineInfo, PipelineSnapshot, Publisher, Registry, WatchdogSnapshot,
@@ -42,9 +43,6 @@ pub fn execute(args: &RunArgs, env: Environment) -> Exit {
         Ok(loaded) => loaded.config,
         Err(error) => return refuse(Exit::Config, &error),
     };
-    if let Some(text) = parts::not_built(&config) {
-        return refuse(Exit::Config, &text);
-    }
     log_to_stderr(config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -75,7 +73,9 @@ fn forward(config: &Config, fail_fast: bool) -> Result<Exit, Refusal> {
     if let Some(admin) = &admin {
         tracing::info!("admin page: http://{}/", admin.local_addr());
     }
-    let process = Process { executors: &executors, placement, registry: &registry, fail_fast };
+    let letters = parts::dead_letter(&config.dead_letter).map_err(|error| refused(Exit::Config)(&error))?;
+    let letters = letters.as_ref();
+    let process = Process { executors: &executors, placement, registry: &registry, letters, fail_fast };
     let pipelines = (0..).zip(&config.pipelines).map(|(id, pipeline)| process.open(PipelineId(id), pipeline));
     let controls: Vec<(Place, Control)> = pipelines.collect::<Result<_, _>>()?;
 
@@ -100,6 +100,7 @@ struct Process<'a> {
     executors: &'a Arc<Executors>,
     placement: Arc<Placement>,
     registry: &'a Registry,
+    letters: Option<&'a Writer>,
     fail_fast: bool,
 }
 
@@ -116,11 +117,13 @@ impl Process<'_> {
         let (reports, told) = mpsc::channel();
         for executor in 0..self.executors.len() {
             let keys = credentials.initial().unwrap_or_else(no_keys);
-            let params = parts::core(config, spec.caller(), keys);
+            let dead_letter = self.letters.map(|letters| letters.mailbox(parts::origin(config)));
+            let params = parts::core(config, spec.caller(), keys, dead_letter.is_some());
             let make = drive::pipeline(params.map_err(|error| settings(&error))?);
             let source = parts::source(&config.sls);
             let endpoints = parts::endpoints(&config.sink);
-            let spec = drive::PipelineSpec { id, make, source, endpoints, reports: reports.clone() };
+            let reports = reports.clone();
+            let spec = drive::PipelineSpec { id, make, source, endpoints, reports, dead_letter };
             self.executors.open(executor, spec).map_err(|error| settings(&error))?;
         }
         let executors = Arc::clone(self.executors);

@@ -224,6 +224,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("syslog", "verify", Kind::Text),
     key("stdout", "format", Kind::Choice(&["hec", "syslog"])),
     key("dead_letter", "dir", Kind::Path),
+    key("dead_letter", "rotate_bytes", Kind::Size { min: 4 * KIB, max: 4 * GIB }),
     key("runtime", "cores", Kind::TextOrCount),
     key("runtime", "pin", Kind::CountMap),
     key("runtime", "memory", Kind::Size { min: 16 * MIB, max: 1024 * GIB }),

@@ -48,6 +48,10 @@ impl Narrator {
     pub(super) fn report(&mut self, now: Instant, wall: UnixTime, executor: usize, report: &Report) {
         let reporter = u32::try_from(executor).unwrap_or(CONTROL - 1);
         let line = match report {
+            Report::Notice(notice) => {
+                let text = report::notice(&self.place, notice).to_string();
+                Some(Line { level: Level::Warn, text })
+            }
             Report::Alarm(alarm) => {
                 let text = report::alarm(&self.place, alarm, wall);
                 self.alarms.raise(now, reporter, &self.place.pipeline, Subject::Data(alarm.scope), text)

@@ -9,7 +9,7 @@
 
 use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::event::{Action, Closed, Command, Ledger, Report};
-use crate::proto::ids::{ConnId, EndpointId, RouteId};
+use crate::proto::ids::{ConnId, EndpointId, LetterId, RouteId};
 use crate::proto::pipeline::Pipeline;
 use crate::proto::time::{Instant, UnixTime};
 
@@ -31,6 +31,8 @@ pub trait Core {
     fn handle_closed(&mut self, now: Instant, conn: ConnId, why: Closed);
     /// Answer to [`Action::Resolve`].
     fn handle_routes(&mut self, now: Instant, endpoint: EndpointId, routes: Result<Vec<RouteId>, String>);
+    /// Answer to [`Action::DeadLetter`].
+    fn handle_letter(&mut self, _now: Instant, _id: LetterId, _result: Result<(), String>) {}
     /// The deadline of `poll_timeout` has come.
     fn handle_timeout(&mut self, now: Instant);
     /// Every second or so.
@@ -84,6 +86,10 @@ impl Core for Pipeline {
 
     fn handle_routes(&mut self, now: Instant, endpoint: EndpointId, routes: Result<Vec<RouteId>, String>) {
         self.handle_routes(now, endpoint, routes);
+    }
+
+    fn handle_letter(&mut self, now: Instant, id: LetterId, result: Result<(), String>) {
+        self.handle_letter(now, id, result);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

@@ -23,8 +23,10 @@ use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
 use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock};
+use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, Command};
 use crate::proto::flow::Memory;
+use crate::proto::ids::LetterId;
 
 /// Pause between two heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_millis(200);
@@ -44,6 +46,8 @@ pub(crate) enum Order {
     Open(Box<Opening>),
     /// A command for one pipeline.
     Command(PipelineId, Command),
+    /// What became of a record that was given to the dead letter.
+    Letter(PipelineId, LetterId, Result<(), String>),
     /// Send a snapshot here at every heartbeat.
     Watch(async_channel::Sender<Arc<Snapshot>>),
     /// End all connections, then the executor.
@@ -57,6 +61,7 @@ pub(crate) struct Opening {
     pub(crate) source: Target,
     pub(crate) endpoints: Vec<Target>,
     pub(crate) reports: Reports,
+    pub(crate) mailbox: Option<Mailbox>,
 }
 
 /// What all tasks of one executor share.
@@ -74,6 +79,8 @@ pub(crate) struct Room {
     pub(crate) scratch: Cell<Option<Scratch>>,
     pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
     pub(crate) actions: Cell<Vec<Action>>,
+    /// The way back to this executor for threads that answer it; weak, so that the inbox still ends.
+    pub(crate) orders: async_channel::WeakSender<Order>,
     pumps: RefCell<Vec<Rc<Pump>>>,
     watchers: RefCell<Vec<async_channel::Sender<Arc<Snapshot>>>>,
 }
@@ -104,6 +111,7 @@ pub(crate) struct Start {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) resolver: Resolver,
     pub(crate) orders: async_channel::Receiver<Order>,
+    pub(crate) answers: async_channel::WeakSender<Order>,
 }
 
 /// Makes the executor of the calling thread.
@@ -124,7 +132,7 @@ pub(crate) fn run(executor: &LocalExecutor, start: Start) {
 }
 
 async fn serve(start: Start) {
-    let Start { index, core, memory_bytes, pulse, resolver, orders } = start;
+    let Start { index, core, memory_bytes, pulse, resolver, orders, answers } = start;
     let room = Rc::new(Room {
         index,
         gate: Rc::default(),
@@ -137,6 +145,7 @@ async fn serve(start: Start) {
         scratch: Cell::new(None),
         buffers: RefCell::default(),
         actions: Cell::default(),
+        orders: answers,
         pumps: RefCell::default(),
         watchers: RefCell::default(),
     });
@@ -150,6 +159,11 @@ async fn serve(start: Start) {
         match order {
             Order::Open(opening) => open(&room, *opening),
             Order::Command(id, command) => command_to(&room, id, command),
+            Order::Letter(id, letter, result) => {
+                if let Some(pump) = room.pump(id) {
+                    pump.with(|core, now| core.handle_letter(now, letter, result));
+                }
+            }
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),
             Order::Shutdown => break,
         }
@@ -168,10 +182,10 @@ async fn serve(start: Start) {
 }
 
 fn open(room: &Rc<Room>, opening: Opening) {
-    let Opening { id, make, source, endpoints, reports } = opening;
+    let Opening { id, make, source, endpoints, reports, mailbox } = opening;
     let seed = Seed { flow: room.memory.flow(), seed: random(), now: clock::now(), wall: clock::wall() };
     let core: Box<dyn Core> = make(seed);
-    let pump = Pump::start(room, id, core, (source, endpoints), reports);
+    let pump = Pump::start(room, id, core, (source, endpoints), (reports, mailbox));
     room.pumps.borrow_mut().push(pump);
 }
 

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::ids::{ConnId, Cursor, EndpointId, Epoch, RouteId, ShardId};
+use super::ids::{ConnId, Cursor, EndpointId, Epoch, LetterId, RouteId, ShardId};
 use super::sls::body::BodyError;
 use super::sls::error::SlsError;
 use super::sls::sign::Credentials;
@@ -93,6 +93,8 @@ pub enum Report {
     },
     /// Something that an operator should know began, or its cause changed. Sent once per change.
     Alarm(Alarm),
+    /// Something that an operator should know and that is no standing trouble.
+    Notice(Notice),
     /// What was wrong with this scope is over.
     Clear {
         /// Whose trouble ended.
@@ -124,6 +126,67 @@ pub struct Alarm {
     pub retry_in: Duration,
 }
 
+/// Worth a line, as data; `report.rs` words it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Refused records of this shard went to the dead letter. Told at the first one, then at most once a minute.
+    DeadLettered {
+        /// The shard.
+        shard: ShardId,
+        /// How many since the last such notice.
+        records: u64,
+        /// The last one of them.
+        last: Box<RefusedRecord>,
+    },
+}
+
+/// Why a sink (or the encoder) refuses a record for good, whatever connection it comes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// HEC said so.
+    Hec(HecAnswer),
+    /// A RELP server answered with an error to this message.
+    Relp {
+        /// Its response code.
+        code: u16,
+        /// Its text, at most 200 characters.
+        text: String,
+    },
+    /// It is larger than a message may be.
+    Oversize {
+        /// Its bytes.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+}
+
+/// A refused record (or several that were refused together), by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// Why.
+    pub refusal: Refusal,
+    /// Cursor of the pull that brought it.
+    pub cursor: Cursor,
+    /// Its number in that pull.
+    pub number: u32,
+    /// The Splunk index that it names, where it is an event of HEC and names one.
+    pub index: Option<String>,
+}
+
+/// A record for the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Goes back with the answer.
+    pub id: LetterId,
+    /// The shard that it came from.
+    pub shard: ShardId,
+    /// Name and reason.
+    pub record: RefusedRecord,
+    /// The record as it was sent.
+    pub bytes: Vec<u8>,
+}
+
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
@@ -151,6 +214,10 @@ pub enum Cause {
     Hec(HecAnswer),
     /// A syslog receiver does not do what an acknowledgement needs.
     Syslog(SyslogTrouble),
+    /// The sink refuses a record for good and there is no dead letter: its shard waits.
+    Refused(Box<RefusedRecord>),
+    /// The dead letter cannot be written; as the writer said it.
+    DeadLetter(String),
     /// The peer's bytes are not HTTP/1.1 as it should be.
     Protocol(String),
     /// The connection could not be made or broke.
@@ -158,7 +225,7 @@ pub enum Cause {
 }
 
 /// An answer of HEC that is not a success.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HecAnswer {
     /// HTTP status.
     pub status: u16,
@@ -265,6 +332,8 @@ pub enum Action {
     Measure(ConnId),
     /// Look the addresses of this endpoint up again and answer with `handle_routes`.
     Resolve(EndpointId),
+    /// Append this record to the dead letter and answer with `handle_letter` when it is safe on disk, or is not.
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// How far the bytes of a connection have come; bytes on the wire, those of TLS and of its handshake included.

@@ -80,11 +80,13 @@ impl Frame {
         front
     }
 
-    /// Moves the first record into `other`, which is empty.
-    pub fn move_first(&mut self, other: &mut Self) {
-        let end = line_end(&self.bytes, 1);
+    /// Moves the first records into `other`, behind what it holds.
+    pub fn move_front(&mut self, records: u32, other: &mut Self) {
+        let end = line_end(&self.bytes, records);
         other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or_default());
-        other.segments = self.cut_front(1);
+        for segment in self.cut_front(records) {
+            other.note(segment);
+        }
         other.opened = self.opened;
         other.settle_credit();
     }
@@ -122,6 +124,19 @@ impl Frame {
             base += count;
         }
         names
+    }
+
+    /// How many whole records, at least one, fit into the first `bytes`.
+    pub fn records_within(&self, bytes: usize) -> u32 {
+        let front = self.bytes.get(..bytes).unwrap_or(&self.bytes);
+        u32::try_from(memchr::memchr_iter(b'\n', front).count())
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.records().max(1))
+    }
+
+    /// The records as lines, without their ends.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
     }
 
     /// Accounts the true size of the buffer.
@@ -239,7 +254,7 @@ mod tests {
         frame.note(segment(1, 0, 2));
         assert_eq!(frame.cut_front(1).as_slice(), [segment(0, 7, 8)]);
         let mut part = pool.take_for_part(Instant(1));
-        frame.move_first(&mut part);
+        frame.move_front(1, &mut part);
         assert_eq!(
             (part.bytes.as_slice(), part.segments.as_slice()),
             (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice())

@@ -75,6 +75,10 @@ impl Txnr {
     }
 }
 
+/// A record on its way to the dead letter, unique within one pipeline of one executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(pub u64);
+
 /// An opaque position in a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor(Box<str>);

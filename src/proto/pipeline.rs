@@ -18,7 +18,8 @@ use super::event::{Action, Closed, Command, Ledger, Report};
 use super::flow::Flow;
 use super::format::Encoder;
 use super::frame::{Frame, FramePool};
-use super::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
+use super::ids::{ConnId, EndpointId, Epoch, LetterId, RouteId, ShardId};
+use super::letters::Letters;
 use super::sink::{self, Sink};
 use super::sls::body::Decompressor;
 use super::sls::shard::{Around, Batch, Shard};
@@ -41,6 +42,8 @@ pub struct Params {
     pub batch_bytes: usize,
     /// A frame that is not full goes out at this age.
     pub batch_age: Duration,
+    /// The driver carries out [`Action::DeadLetter`]; without it a refused record holds its shard.
+    pub dead_letter: bool,
 }
 
 /// One pipeline on one executor.
@@ -48,6 +51,7 @@ pub struct Params {
 pub struct Pipeline {
     shards: Vec<Shard>,
     sink: Sink,
+    letters: Letters,
     source: Source,
     encoder: Encoder,
     decompressor: Decompressor,
@@ -95,10 +99,12 @@ impl Pipeline {
     pub fn new(params: Params, flow: Rc<Flow>, seed: u64, now: Instant, wall: UnixTime) -> Self {
         let pool = FramePool::new(Rc::clone(&flow.frames), params.batch_bytes as u64);
         let mut cx = Context::new(pool, seed);
+        cx.has_dead_letter = params.dead_letter;
         let sink = Sink::new(params.sink, &mut cx);
         Self {
             shards: Vec::new(),
             sink,
+            letters: Letters::new(cx.rng.next_u64()),
             source: Source::new(params.source, params.credentials, now, wall),
             encoder: params.encoder,
             decompressor: Decompressor::default(),
@@ -228,10 +234,19 @@ impl Pipeline {
         self.run(now);
     }
 
+    /// Answer to [`Action::DeadLetter`]: the record is on disk, or why it is not.
+    pub fn handle_letter(&mut self, now: Instant, id: LetterId, result: Result<(), String>) {
+        self.letters.handle_letter(now, id, result, &mut self.cx);
+        self.run(now);
+    }
+
     /// [`Self::poll_timeout`] has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.keep_fence(now);
         self.sink.handle_timeout(now, &mut self.cx);
+        while let Some(frame) = self.letters.poll_again(now, &mut self.cx) {
+            self.sink.push(frame);
+        }
         for at in 0..self.shards.len() {
             if let Some(shard) = self.shards.get_mut(at) {
                 shard.handle_timeout(now, &mut around!(self));
@@ -286,7 +301,7 @@ impl Pipeline {
             Fence::Until(until) if !self.shards.is_empty() => Some(until),
             _ => None,
         };
-        shards.chain(self.sink.poll_timeout()).chain(fence).min()
+        shards.chain(self.sink.poll_timeout()).chain(self.letters.poll_timeout()).chain(fence).min()
     }
 
     /// Counts so far.
@@ -298,7 +313,7 @@ impl Pipeline {
     pub fn for_each_shard(&self, now: Instant, tell: &mut dyn FnMut(ShardGauge)) {
         let wall = self.source.wall(now);
         for shard in &self.shards {
-            tell(shard.gauge(now, wall, self.sink.holds(shard.id())));
+            tell(shard.gauge(now, wall, self.holds(shard.id())));
         }
     }
 
@@ -309,6 +324,7 @@ impl Pipeline {
 
     /// Light work after every event: settle, report, begin pulls, hand frames to connections.
     fn run(&mut self, now: Instant) {
+        self.take_refused(now);
         self.settle();
         self.retire(now);
         let releases = self.flow.releases();
@@ -332,6 +348,7 @@ impl Pipeline {
             }
         }
         self.sink.dispatch(now, &mut self.cx);
+        self.take_refused(now);
         if moved {
             self.settle();
             self.retire(now);
@@ -355,15 +372,37 @@ impl Pipeline {
         }
     }
 
+    /// What the sink refused goes to the letters, by the name of its pull.
+    fn take_refused(&mut self, now: Instant) {
+        if self.cx.refused.is_empty() {
+            return;
+        }
+        for (frame, refusal) in core::mem::take(&mut self.cx.refused) {
+            let first = frame.segments.first().copied();
+            let cursor = first.and_then(|first| self.find(first.shard, first.epoch)?.cursor_of(first.pull));
+            match cursor {
+                Some(cursor) => self.letters.add(now, frame, refusal, cursor, &mut self.cx),
+                // The shard was given up: whoever has it now meets the record again.
+                None => self.cx.pool.give(frame),
+            }
+        }
+    }
+
     /// Applies what the sink settled to the ledgers.
     fn settle(&mut self) {
         let mut settled = core::mem::take(&mut self.cx.settled);
         for (segment, how) in settled.drain(..) {
+            if self.letters.is_watching() {
+                self.letters.settled(&segment, &mut self.cx);
+            }
             let Some(shard) = self.find(segment.shard, segment.epoch) else { continue };
             match how {
                 Settled::Acked => {
                     let newly = shard.acked(segment.pull, segment.start, segment.end);
                     self.cx.counters.acked_records += u64::from(newly);
+                }
+                Settled::DeadLettered => {
+                    shard.acked(segment.pull, segment.start, segment.end);
                 }
                 Settled::Lost => shard.lost(segment.pull, segment.start, segment.end),
             }
@@ -422,6 +461,7 @@ impl Pipeline {
             let mut shard = self.shards.remove(at);
             shard.close(&mut self.cx);
             self.sink.forget(now, id, shard.epoch(), &mut self.cx);
+            self.letters.forget(id, shard.epoch(), &mut self.cx);
         }
     }
 
@@ -439,8 +479,13 @@ impl Pipeline {
     fn gauges(&mut self) {
         self.cx.counters.inflight_bytes = self.flow.bodies.used() + self.flow.frames.used();
         self.cx.counters.shards = self.shards.len() as u64;
-        let held = self.shards.iter().filter(|shard| shard.is_held(self.sink.holds(shard.id())));
+        let held = self.shards.iter().filter(|shard| shard.is_held(self.holds(shard.id())));
         self.cx.counters.held_shards = held.count() as u64;
+    }
+
+    /// True while a shard waits for the sink, the disk or an operator.
+    fn holds(&self, shard: ShardId) -> bool {
+        self.sink.holds(shard) || self.letters.holds(shard)
     }
 
     fn find(&mut self, id: ShardId, epoch: Epoch) -> Option<&mut Shard> {

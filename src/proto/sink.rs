@@ -76,10 +76,10 @@ impl Sink {
         each!(self, sink => sink.frames()) == 0
     }
 
-    /// True when this shard waits for the sink or for an operator.
+    /// True when this shard waits for the sink.
     pub fn holds(&self, shard: ShardId) -> bool {
         match self {
-            Self::Hec(hec) => hec.is_troubled() || hec.held_shards().any(|held| held == shard),
+            Self::Hec(hec) => hec.is_troubled(),
             Self::Syslog(syslog) => syslog.holds(shard),
             Self::Stdout(stdout) => stdout.is_troubled(),
         }

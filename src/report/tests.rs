@@ -262,7 +262,7 @@ fn damaged_and_oversized_pulls_are_held_never_skipped() {
 }
 
 #[test]
-fn gaps_and_disks() {
+fn gaps() {
     let gap = retention_gap(&place(), ShardId(2), Some(1_700_000_000), None, false);
     let line = gap.to_string();
     assert!(
@@ -270,9 +270,6 @@ fn gaps_and_disks() {
         "{line}"
     );
     assert!(retention_gap(&place(), ShardId(2), None, None, true).to_string().contains("held"));
-    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let text = disk(&place(), std::path::Path::new("/var/dead"), &full);
-    assert!(whole(&text).contains("make room") && text.kind == "disk-full");
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Plan {
     pub ack_never: u64,
     pub ack_answer_lost: u64,
     pub ack_junk: u64,
+    pub disk_full: u64,
     pub crash: u64,
     pub revoke: u64,
     pub abandon: u64,
@@ -41,7 +42,7 @@ impl Plan {
     /// A random subset of the faults, each with a random chance.
     pub fn random(dice: &mut Rng) -> Self {
         let mut plan = Self::default();
-        let fields: [&mut u64; 30] = [
+        let fields: [&mut u64; 31] = [
             &mut plan.connect_refused,
             &mut plan.reset,
             &mut plan.resolve_error,
@@ -62,6 +63,7 @@ impl Plan {
             &mut plan.ack_never,
             &mut plan.ack_answer_lost,
             &mut plan.ack_junk,
+            &mut plan.disk_full,
             &mut plan.crash,
             &mut plan.revoke,
             &mut plan.abandon,

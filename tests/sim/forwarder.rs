@@ -60,6 +60,7 @@ pub fn new_pipeline(seed: u64, kind: Kind, flow: Rc<Flow>, process: u64) -> Pipe
         sink: sink_params(seed, kind),
         batch_bytes: 2_000,
         batch_age: Duration::from_millis(500),
+        dead_letter: seed % 2 == 1 && matches!(kind, Kind::Hec),
     };
     let seed = seed.wrapping_mul(31).wrapping_add(process);
     Pipeline::new(params, flow, seed, Instant(0), UnixTime::from_secs(1_767_323_000))

@@ -59,11 +59,11 @@ fn nothing_is_lost_under_any_seed() {
         }
     }
     println!(
-        "simulation: {seeds} seeds, {} faults injected, {} records held by SLS, {} stored, {} duplicates, {} crashes, lost 0",
-        total.faults, total.records, total.stored, total.duplicates, total.crashes
+        "simulation: {seeds} seeds, {} faults injected, {} records held by SLS, {} stored, {} duplicates, {} dead letters, {} crashes, lost 0",
+        total.faults, total.records, total.stored, total.duplicates, total.letters, total.crashes
     );
     assert!(total.faults > seeds, "the faults were injected");
-    assert!(total.duplicates > 0 && total.crashes > 0, "the hard cases were reached");
+    assert!(total.duplicates > 0 && total.crashes > 0 && total.letters > 0, "the hard cases were reached");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Ledger, Report, To};
 use sls2siem::proto::flow::Flow;
-use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, RouteId, ShardId};
+use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, LetterId, RouteId, ShardId};
 use sls2siem::proto::pipeline::Pipeline;
 use sls2siem::proto::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::forwarder::{Kind, new_pipeline};
 use crate::hec::Hec;
 use crate::laws;
 use crate::net::{self, Answer};
+use crate::records;
 use crate::sls::Sls;
 use crate::syslog::{Does, Receiver};
 
@@ -37,6 +38,7 @@ pub struct Outcome {
     pub out_of_order: u64,
     pub faults: u64,
     pub crashes: u64,
+    pub letters: u64,
     pub trace: u64,
 }
 
@@ -48,6 +50,7 @@ impl Outcome {
         self.out_of_order += other.out_of_order;
         self.faults += other.faults;
         self.crashes += other.crashes;
+        self.letters += other.letters;
     }
 }
 
@@ -66,6 +69,8 @@ enum Event {
     Readable,
     Mischief,
     Assign(u64, u32),
+    /// A record is on its way to the disk: its answer, and whether the disk is full.
+    Letter(u64, LetterId, Vec<u8>, bool),
 }
 
 /// A connection as the network sees it.
@@ -94,6 +99,9 @@ pub struct World {
     hecs: Vec<Hec>,
     receivers: Vec<Receiver>,
     stored: BTreeSet<(u32, u64)>,
+    /// Stored, or safe in the dead letter.
+    handled: BTreeSet<(u32, u64)>,
+    letters: u64,
     counted: Vec<usize>,
     links: BTreeMap<ConnId, Link>,
     flow: Rc<Flow>,
@@ -138,6 +146,8 @@ impl World {
             hecs: vec![Hec::new(acks), Hec::new(acks)],
             receivers: [(); 2].map(|()| Receiver::new(kind == Kind::Relp)).into(),
             stored: BTreeSet::new(),
+            handled: BTreeSet::new(),
+            letters: 0,
             counted: vec![0, 0],
             links: BTreeMap::new(),
             flow,
@@ -180,14 +190,14 @@ impl World {
             self.laws()?;
             let calm = !self.dice.on || self.dice.struck == 0;
             let over = self.sls.shards.iter().all(|shard| shard.checkpoint == shard.groups.len());
-            if over && calm && laws::all_arrived(&self.sls, &self.stored).is_ok() {
+            if over && calm && laws::all_arrived(&self.sls, &self.handled).is_ok() {
                 return self.finish();
             }
             if self.now > STORM {
                 self.dice.on = false;
             }
             if self.now > STORM + CALM_MAX {
-                let missing = laws::all_arrived(&self.sls, &self.stored).err().unwrap_or_default();
+                let missing = laws::all_arrived(&self.sls, &self.handled).err().unwrap_or_default();
                 return Err(format!("not done in time: {missing}"));
             }
         }
@@ -241,6 +251,7 @@ impl World {
             out_of_order,
             faults: self.dice.struck,
             crashes: self.crashes,
+            letters: self.letters,
             trace: self.trace.finish(),
         })
     }
@@ -254,6 +265,7 @@ impl World {
         };
         for (stored, counted) in lists.into_iter().zip(&mut self.counted) {
             self.stored.extend(stored[*counted..].iter().copied());
+            self.handled.extend(stored[*counted..].iter().copied());
             *counted = stored.len();
         }
         // One frame and one body may pass the bound: the first one is always let in.
@@ -309,6 +321,11 @@ impl World {
             Action::Measure(_) => unreachable!("nobody watches kernels here"),
             Action::Close(conn) => {
                 self.links.remove(&conn);
+            }
+            Action::DeadLetter(letter) => {
+                let full = self.dice.strike(self.plan.disk_full);
+                let wait = self.dice.below(50) * MILLI;
+                self.at(wait, Event::Letter(self.process, letter.id, letter.bytes, full));
             }
             Action::Resolve(endpoint) => {
                 let failed = self.dice.strike(self.plan.resolve_error);
@@ -402,6 +419,17 @@ impl World {
                         Ok(vec![RouteId(u32::from(endpoint.0))])
                     };
                     self.pipeline.handle_routes(now, endpoint, routes);
+                }
+            }
+            Event::Letter(process, id, bytes, full) => {
+                // What a process that has died had posted may be on disk or not; nobody counts on it.
+                if process == self.process {
+                    if !full {
+                        self.letters += 1;
+                        self.handled.extend(records::numbers(&bytes));
+                    }
+                    let result = if full { Err("no space left on device".into()) } else { Ok(()) };
+                    self.pipeline.handle_letter(now, id, result);
                 }
             }
             Event::Readable => {
@@ -534,7 +562,7 @@ impl World {
             Report::Safe { shard, epoch, cursor, .. } => {
                 let group = self.sls.group(cursor.as_str()).ok_or("a safe cursor that SLS never gave")?;
                 self.laws()?;
-                laws::committed_is_stored(&self.sls, shard.0, group, &self.stored)?;
+                laws::committed_is_stored(&self.sls, shard.0, group, &self.handled)?;
                 let held = &mut self.sls.shards[shard.0 as usize];
                 if self.epochs.get(&shard.0) == Some(&epoch.0) {
                     if group < held.checkpoint {
@@ -558,7 +586,7 @@ impl World {
             Report::Dropped { shard, .. } => {
                 return Err(format!("shard {shard}: dropped, although nobody spoke of a lease"));
             }
-            Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
+            Report::Alarm(_) | Report::Notice(_) | Report::Clear { .. } | Report::Stopped => {}
         }
         Ok(())
     }

@@ -12,13 +12,15 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
-    Config, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
+    DeadLetterConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
     PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, StdoutFormat, TlsConfig,
     Verify,
 };
 use crate::control::pipeline::WORK_CALLERS;
 use crate::control::placement;
 use crate::control::sls_api::{ApiSpec, CALL_TIMEOUT_MAX};
+use crate::dead_letter::record::Origin;
+use crate::dead_letter::{DeadLetterError, Writer, WriterSpec};
 use crate::drive::{self, ProxySpec, TargetSpec, TlsSpec, clock};
 use crate::proto::format::Encoder;
 use crate::proto::format::hec::{EventForm, HecEncoder, HecParams};
@@ -32,6 +34,7 @@ use crate::proto::sls::lease::{self, OnExpired};
 use crate::proto::sls::sign::{Credentials, Version};
 use crate::proto::sls::source;
 use crate::proto::time::{Instant, UnixTime};
+use crate::report::Place;
 
 /// How long a stop may take until what is left is cut.
 const STOP_WAIT: Duration = Duration::from_secs(30);
@@ -104,6 +107,7 @@ pub(super) fn core(
     config: &PipelineConfig,
     caller: Caller,
     credentials: Credentials,
+    dead_letter: bool,
 ) -> Result<pipeline::Params, String> {
     let (encoder, sink, batch_bytes, batch_age) = match &config.sink {
         SinkConfig::Hec(hec) => (encoder(&config.sls, hec)?, hec_sink(hec), hec.batch_bytes, hec.batch_age),
@@ -141,7 +145,7 @@ pub(super) fn core(
         pull_bytes: PULL_BYTES,
         raw_bytes_max: RAW_BYTES_MAX,
     };
-    Ok(pipeline::Params { source, credentials, encoder, sink, batch_bytes, batch_age })
+    Ok(pipeline::Params { source, credentials, encoder, sink, batch_bytes, batch_age, dead_letter })
 }
 
 fn encoder(sls: &SlsConfig, hec: &HecConfig) -> Result<Encoder, String> {
@@ -183,6 +187,23 @@ fn hec_sink(hec: &HecConfig) -> sink::Params {
         timeout: hec.timeout,
         gzip: hec.compression == HecCompression::Gzip,
     })
+}
+
+/// The writer of the dead letter, where there is one.
+pub(super) fn dead_letter(config: &DeadLetterConfig) -> Result<Option<Writer>, DeadLetterError> {
+    let Some(dir) = config.dir.clone() else { return Ok(None) };
+    let rotate_bytes = u64::try_from(config.rotate_bytes).unwrap_or(u64::MAX);
+    Writer::start(WriterSpec { dir, rotate_bytes, clock: drive::clock::wall }).map(Some)
+}
+
+/// Whose records the dead letter gets from a pipeline.
+pub(super) fn origin(config: &PipelineConfig) -> Origin {
+    Origin {
+        pipeline: config.name.clone(),
+        project: config.sls.project.clone(),
+        logstore: config.sls.logstore.clone(),
+        sink: Place::new(config).sink.to_owned(),
+    }
 }
 
 /// Where pulls go to.
@@ -244,14 +265,4 @@ pub(super) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
         core: pin.core,
     };
     pins.iter().map(pin).collect()
-}
-
-/// What is set but cannot be had yet, as a text for the operator.
-pub(super) fn not_built(config: &Config) -> Option<&'static str> {
-    if config.dead_letter.dir.is_some() {
-        return Some(
-            "[dead_letter] is not built into this version: a record that the sink refuses holds its shard - leave it out",
-        );
-    }
-    None
 }

@@ -206,6 +206,7 @@ impl Rig {
             source: target.clone(),
             endpoints: vec![target],
             reports,
+            dead_letter: None,
         };
         executors.open(0, spec).unwrap();
         Self { executors, seen, reports: heard }
@@ -568,6 +569,7 @@ fn wrong_settings_are_refused_before_the_executor() {
         source: plain(address),
         endpoints: vec![target.clone()],
         reports: channel().0,
+        dead_letter: None,
     };
     let error = rig.executors.open(0, spec(1)).unwrap_err();
     assert!(error.to_string().contains("/no/such/ca.pem"), "{error}");

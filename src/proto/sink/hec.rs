@@ -17,14 +17,14 @@ mod poll;
 mod settle;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
 use self::ack::Acks;
 use self::conn::{Conn, State};
 use self::poll::Polls;
-use crate::proto::context::{Context, Trouble};
+use crate::proto::context::Context;
 use crate::proto::event::{Action, Cause, Closed, ClosedKind};
 use crate::proto::frame::Frame;
 use crate::proto::http1::Progress;
@@ -35,9 +35,6 @@ use crate::proto::time::Instant;
 /// Idle connections are closed before splunkd does it (12 s when it is busy), so that no request meets a
 /// connection that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-
-/// How long to wait before a record that the sink refuses for its content is offered again.
-const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
 /// When the 200 counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +88,6 @@ impl core::fmt::Debug for Params {
     }
 }
 
-/// A record that the sink refuses for its content, waiting to be offered again.
-#[derive(Debug)]
-struct Refused {
-    frame: Frame,
-    due: Instant,
-}
-
 /// What requests to one endpoint carry.
 #[derive(Debug)]
 struct Target {
@@ -116,8 +106,6 @@ pub struct Hec {
     polls: Polls,
     acks: Acks,
     waiting: VecDeque<Frame>,
-    refused: Vec<Refused>,
-    refused_shards: BTreeMap<ShardId, Trouble>,
     scratch: simd_json::Buffers,
     compressor: flate2::Compress,
     /// Some connection was made. Until then one is tried without a frame, so that what is wrong with an address
@@ -153,8 +141,6 @@ impl Hec {
             polls: Polls::new(params.timeout),
             acks,
             waiting: VecDeque::new(),
-            refused: Vec::new(),
-            refused_shards: BTreeMap::new(),
             scratch: simd_json::Buffers::default(),
             compressor: flate2::Compress::new_gzip(flate2::Compression::fast(), 15),
             greeted: false,
@@ -170,21 +156,12 @@ impl Hec {
     /// True while bytes of this shard are in memory here.
     pub fn carries(&self, shard: ShardId) -> bool {
         let of_shard = |frame: &Frame| frame.segments.iter().any(|segment| segment.shard == shard);
-        self.waiting.iter().any(of_shard)
-            || self.conns.iter().any(|conn| conn.carries(shard))
-            || self.refused.iter().any(|refused| of_shard(&refused.frame))
+        self.waiting.iter().any(of_shard) || self.conns.iter().any(|conn| conn.carries(shard))
     }
 
     /// Frames in memory, acknowledgements not counted.
     pub fn frames(&self) -> usize {
-        self.waiting.len()
-            + self.refused.len()
-            + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
-    }
-
-    /// Shards that wait for an operator because of a refused record.
-    pub fn held_shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.refused_shards.iter().filter(|(_, trouble)| trouble.is_raised()).map(|(shard, _)| *shard)
+        self.waiting.len() + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
     }
 
     /// True while some endpoint does not take anything.
@@ -202,17 +179,11 @@ impl Hec {
             if stale(&frame) { cx.pool.give(frame) } else { kept.push_back(frame) }
         }
         self.waiting = kept;
-        let mut kept = Vec::with_capacity(self.refused.len());
-        for refused in self.refused.drain(..) {
-            if stale(&refused.frame) { cx.pool.give(refused.frame) } else { kept.push(refused) }
-        }
-        self.refused = kept;
         for conn in &mut self.conns {
             for channel in conn.forget_unwritten(&stale, cx) {
                 self.acks.withdraw(channel, now, cx);
             }
         }
-        self.refused_shards.remove(&shard);
     }
 
     /// The driver looked addresses up.
@@ -327,15 +298,6 @@ impl Hec {
             let why = Closed { kind: ClosedKind::Timeout, detail };
             self.routes.poll_failed(route, Cause::Transport(why), self.params.poll_interval, cx);
         }
-        let mut at = 0;
-        while at < self.refused.len() {
-            if self.refused.get(at).is_some_and(|refused| refused.due <= now) {
-                let refused = self.refused.swap_remove(at);
-                self.waiting.push_back(refused.frame);
-            } else {
-                at += 1;
-            }
-        }
     }
 
     /// The next moment that `handle_timeout` is needed.
@@ -344,12 +306,10 @@ impl Hec {
             .conns
             .iter()
             .filter_map(|conn| request_deadline(conn, self.params.timeout).or_else(|| idle_deadline(conn)));
-        let refused = self.refused.iter().map(|refused| refused.due);
         let paused = if self.waiting.is_empty() && self.greeted { None } else { self.routes.next_resume() };
         let polls = self.routes.ids().filter(|route| !self.polls.is_busy(*route));
         let polls = polls.filter_map(|route| self.acks.next_poll(route));
         conns
-            .chain(refused)
             .chain(paused)
             .chain(polls)
             .chain(self.acks.poll_timeout())

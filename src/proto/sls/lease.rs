@@ -185,7 +185,7 @@ impl Lease {
             Report::Dropped { shard, epoch } => self.dropped(now, shard, epoch),
             Report::CursorExpired { shard, epoch, cursor } => self.cursor_expired(now, shard, epoch, cursor),
             Report::Stopped => self.plane_stopped(now),
-            Report::Alarm(_) | Report::Clear { .. } => {}
+            Report::Alarm(_) | Report::Notice(_) | Report::Clear { .. } => {}
         }
         self.advance(now);
     }

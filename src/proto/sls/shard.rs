@@ -213,6 +213,11 @@ impl Shard {
         self.ledger.ack(pull, start, end)
     }
 
+    /// Where a pull began that is not acknowledged whole.
+    pub fn cursor_of(&self, pull: PullId) -> Option<Cursor> {
+        self.ledger.pulled(pull).map(|pulled| pulled.from.clone())
+    }
+
     /// Records that have to be pulled again.
     pub fn lost(&mut self, pull: PullId, start: u32, end: u32) {
         self.ledger.lose(pull, start, end);

@@ -11,11 +11,12 @@ use core::time::Duration;
 use super::ack::ChannelKey;
 use super::answer::{Judgement, judge};
 use super::conn::Request;
-use super::{AckMode, Hec, REFUSED_RETRY, Refused, first_shard, poll};
-use crate::proto::context::{Context, Settled, shard_scope};
-use crate::proto::event::{Action, Cause, HecAnswer};
+use super::{AckMode, Hec, poll};
+use crate::proto::context::{Context, Settled};
+use crate::proto::event::{Action, Cause, HecAnswer, Refusal};
 use crate::proto::frame::Frame;
-use crate::proto::ids::{AckId, ConnId, ShardId};
+use crate::proto::ids::{AckId, ConnId};
+use crate::proto::letters::index_of;
 use crate::proto::sink::route::Failure;
 use crate::proto::time::Instant;
 
@@ -77,9 +78,6 @@ impl Hec {
             Judgement::Taken { ack_id, slow_down } => {
                 let took = request.started.map_or(Duration::ZERO, |started| now.since(started));
                 self.routes.succeed(now, route, took, slow_down, cx);
-                if request.frame.refused {
-                    self.forgive(first_shard(&request.frame), cx);
-                }
                 self.taken(now, at, request, ack_id, cx);
             }
             Judgement::Partial { accepted, ack_id, busy: true, answer } => {
@@ -139,15 +137,7 @@ impl Hec {
         cx: &mut Context,
     ) {
         self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
-        let mut refused = cx.pool.take_for_part(now);
-        request.frame.move_first(&mut refused);
-        refused.refused = true;
-        cx.counters.refused_records += 1;
-        let shard = first_shard(&refused);
-        let mut trouble = self.refused_shards.remove(&shard).unwrap_or_default();
-        trouble.raise(cx, shard_scope(shard), Cause::Hec(answer), REFUSED_RETRY);
-        self.refused_shards.insert(shard, trouble);
-        self.refused.push(Refused { frame: refused, due: now + REFUSED_RETRY });
+        refuse_front(now, &mut request.frame, &answer, cx);
         if request.frame.segments.is_empty() {
             cx.pool.give(request.frame);
         } else {
@@ -178,17 +168,6 @@ impl Hec {
             // Nothing without an id confirms anything in this mode: they are pulled again.
             None if self.params.ack == AckMode::Required => cx.settle(&stored, Settled::Lost),
             _ => cx.settle(&stored, Settled::Acked),
-        }
-    }
-
-    /// A record that was refused is taken now; the trouble of its shard is over with the last such record.
-    fn forgive(&mut self, shard: ShardId, cx: &mut Context) {
-        let more = |frame: &Frame| frame.refused && first_shard(frame) == shard;
-        let waits = self.refused.iter().any(|refused| first_shard(&refused.frame) == shard)
-            || self.waiting.iter().any(more)
-            || self.conns.iter().any(|conn| conn.requests.iter().any(|request| more(&request.frame)));
-        if !waits && let Some(mut trouble) = self.refused_shards.remove(&shard) {
-            trouble.clear(cx, shard_scope(shard));
         }
     }
 
@@ -243,4 +222,38 @@ impl Hec {
             }
         }
     }
+}
+
+/// Takes the refused record out of the front of a frame. An index that the token may not write to is refused by its
+/// name: every record of the frame that names it goes out with the first, instead of one round trip each. Without
+/// a dead letter they hold their shard, together with what stands behind them.
+fn refuse_front(now: Instant, frame: &mut Frame, answer: &HecAnswer, cx: &mut Context) {
+    let by_index = answer.code == Some(7);
+    if by_index && !cx.has_dead_letter {
+        let mut held = cx.pool.take_for_part(now);
+        frame.move_front(frame.records(), &mut held);
+        cx.refuse(held, Refusal::Hec(answer.clone()));
+        return;
+    }
+    let refuse = |frame: &mut Frame, cx: &mut Context| {
+        let mut refused = cx.pool.take_for_part(now);
+        frame.move_front(1, &mut refused);
+        cx.refuse(refused, Refusal::Hec(answer.clone()));
+    };
+    if !by_index {
+        refuse(frame, cx);
+        return;
+    }
+    let wanted = frame.lines().next().and_then(index_of);
+    let also: Vec<bool> = frame.lines().map(|line| index_of(line) == wanted).collect();
+    let mut kept = cx.pool.take_for_part(now);
+    for is_refused in also {
+        if is_refused {
+            refuse(frame, cx);
+        } else {
+            frame.move_front(1, &mut kept);
+        }
+    }
+    let spent = core::mem::replace(frame, kept);
+    cx.pool.give(spent);
 }
