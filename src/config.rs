@@ -52,6 +52,11 @@ pub struct Sources {
     pub sets: Vec<String>,
 }
 
+/// Reads the secret of a `KEY_file` again. The error is for people and holds nothing of it.
+pub fn read_secret(path: &Path) -> Result<SecretString, String> {
+    secret::read(path)
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Config {

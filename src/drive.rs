@@ -22,6 +22,7 @@ pub mod tls;
 mod wait;
 mod watchdog;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ use self::resolve::Resolver;
 use self::watchdog::{Patient, Pulse, Watchdog};
 use crate::dead_letter::Mailbox;
 use crate::proto::counters::{Counters, ShardGauge};
-use crate::proto::event::{Command, Report};
+use crate::proto::event::{Closed, Command, Report};
 use crate::proto::flow::Flow;
+use crate::proto::ids::EndpointId;
 use crate::proto::pipeline::{Params, Pipeline};
 use crate::proto::time::{Instant, UnixTime};
 
@@ -279,6 +281,23 @@ impl Executors {
         self.order(executor, Order::Command(id, command))
     }
 
+    /// Reads the files of an endpoint's TLS settings again; connections that are made from now on use them. Where they
+    /// cannot be used, what was read before stays in force.
+    pub fn renew_tls(
+        &self,
+        id: PipelineId,
+        endpoint: EndpointId,
+        spec: &TargetSpec,
+    ) -> Result<(), DriveError> {
+        let renewed = (0..self.running.len()).map(|_| Target::new(spec)).collect::<Result<Vec<_>, _>>()?;
+        for (executor, target) in renewed.into_iter().enumerate() {
+            if let Some(client) = target.tls.into_inner() {
+                self.order(executor, Order::Tls(id, endpoint, Box::new(client)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Begins to collect snapshots of all executors.
     pub fn gauges(&self) -> Gauges {
         let inboxes = self.running.iter().map(|running| {
@@ -353,7 +372,7 @@ impl Gauges {
 pub(crate) struct Target {
     host: String,
     port: u16,
-    tls: Option<tls::Client>,
+    tls: RefCell<Option<tls::Client>>,
     proxy: Option<ProxySpec>,
     datagrams: bool,
 }
@@ -367,10 +386,15 @@ impl Target {
         Ok(Self {
             host: spec.host.clone(),
             port: spec.port,
-            tls,
+            tls: RefCell::new(tls),
             proxy: spec.proxy.clone(),
             datagrams: spec.datagrams,
         })
+    }
+
+    /// Begins a TLS session, where there is TLS.
+    fn session(&self) -> Option<Result<tls::Session, Closed>> {
+        self.tls.borrow().as_ref().map(tls::Client::session)
     }
 
     /// Host and port that TCP goes to.

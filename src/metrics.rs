@@ -360,6 +360,7 @@ fn add(sum: &mut Counters, part: &Counters) {
         held_shards,
         inflight_bytes,
         shards,
+        hec_ack_mode,
         sink_ack_seconds,
         pull_seconds,
         end_to_end_seconds,
@@ -382,6 +383,10 @@ fn add(sum: &mut Counters, part: &Counters) {
     sum.held_shards += held_shards;
     sum.inflight_bytes += inflight_bytes;
     sum.shards += shards;
+    sum.hec_ack_mode = match (sum.hec_ack_mode, *hec_ack_mode) {
+        (0, known) | (known, 0) => known,
+        (one, other) => one.min(other),
+    };
     for (total, one) in [
         (&mut sum.sink_ack_seconds, sink_ack_seconds),
         (&mut sum.pull_seconds, pull_seconds),

@@ -276,6 +276,33 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
 pub fn notice(place: &Place, notice: &Notice) -> Text {
     match notice {
         Notice::DeadLettered { shard, records, last } => refused::buried(place, *shard, *records, last),
+        Notice::BodyTooLarge { endpoint, bytes, cap, answer } => {
+            let advice = Advice::new(
+                "hec-too-large",
+                format!("takes no body of {bytes} bytes"),
+                format!(
+                    "set [{}] batch_bytes below {cap}, or raise max_content_length in limits.conf [http_input]",
+                    place.sink
+                ),
+            );
+            let what = format!("{} {}", place.sink_at(*endpoint), advice.problem);
+            let safe = format!(
+                "nothing lost: it is sent in parts, this endpoint gets at most {cap} bytes a request now"
+            );
+            Text { safe, ..sink_text(advice, what, hec::cause(answer)) }
+        }
+        Notice::AckOff { endpoint, answer } => {
+            let advice = Advice::new(
+                "hec-ack-off",
+                "does not acknowledge with this token",
+                "turn on indexer acknowledgement for the token; with [hec] ack = \"required\" the shards wait instead",
+            );
+            let what = format!("{} {}", place.sink_at(*endpoint), advice.problem);
+            let safe = "from now on HTTP 200 counts, which Splunk gives before the events are stored: a crash of the indexer can \
+                        lose what it had not written; what waited for an acknowledgement is sent again"
+                .to_owned();
+            Text { safe, ..sink_text(advice, what, hec::cause(answer)) }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! Bounds: per pipeline one control thread, its callers and one thread for reports.
 //! Driven by: `main`. Spec: commands and exit codes in README.md.
 
+mod files;
 pub(super) mod parts;
 mod syslog;
 
@@ -84,8 +85,11 @@ fn forward(config: &Config, fail_fast: bool) -> Result<Exit, Refusal> {
     let listener = signals::listen(move || stops.iter().for_each(Inbox::stop));
     let listener = listener.map_err(|error| refused(Exit::Failed)(&error))?;
 
+    let watch_files = files::watch(&executors, config);
+    let watch_files = watch_files.map_err(|error| refused(Exit::Failed)(&error))?;
     let exit = wait(controls, &inboxes, &mut Watch::new(&executors, &registry, config));
     drop(listener);
+    watch_files.stop();
     if let Err(error) = executors.shutdown(SHUTDOWN_WAIT) {
         tracing::warn!("{error}");
     }

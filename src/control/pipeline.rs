@@ -394,7 +394,9 @@ impl Controller {
                     self.send(executor, command);
                 }
             }
-            Command::Lease { .. } | Command::Credentials(_) | Command::Stop => self.broadcast(&command),
+            Command::Lease { .. } | Command::Credentials(_) | Command::Token(_) | Command::Stop => {
+                self.broadcast(&command);
+            }
         }
     }
 

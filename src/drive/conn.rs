@@ -129,7 +129,7 @@ impl Wire {
         if let Some(proxy) = &target.proxy {
             socket.tunnel(proxy, &target.host, target.port).await?;
         }
-        let session = target.tls.as_ref().map(super::tls::Client::session).transpose()?;
+        let session = target.session().transpose()?;
         let wire = Self {
             socket,
             session: session.map(RefCell::new),

@@ -22,11 +22,11 @@ use super::pump::{Pump, Reports};
 use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
-use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock};
+use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock, tls};
 use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, Command};
 use crate::proto::flow::Memory;
-use crate::proto::ids::LetterId;
+use crate::proto::ids::{EndpointId, LetterId};
 
 /// Pause between two heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_millis(200);
@@ -48,6 +48,8 @@ pub(crate) enum Order {
     Command(PipelineId, Command),
     /// What became of a record that was given to the dead letter.
     Letter(PipelineId, LetterId, Result<(), String>),
+    /// An endpoint's TLS settings were read again.
+    Tls(PipelineId, EndpointId, Box<tls::Client>),
     /// Send a snapshot here at every heartbeat.
     Watch(async_channel::Sender<Arc<Snapshot>>),
     /// End all connections, then the executor.
@@ -162,6 +164,11 @@ async fn serve(start: Start) {
             Order::Letter(id, letter, result) => {
                 if let Some(pump) = room.pump(id) {
                     pump.with(|core, now| core.handle_letter(now, letter, result));
+                }
+            }
+            Order::Tls(id, endpoint, client) => {
+                if let Some(pump) = room.pump(id) {
+                    pump.renew_tls(endpoint, *client);
                 }
             }
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),

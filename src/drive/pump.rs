@@ -24,7 +24,7 @@ use super::core::Core;
 use super::executor::{Order, Room};
 use super::resolve::{FRESH, Routes};
 use super::wait::{self, Flag};
-use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target};
+use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target, tls};
 use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, DeadLetter, Report, To};
 use crate::proto::ids::{ConnId, EndpointId, RouteId};
@@ -139,6 +139,13 @@ impl Pump {
             self.room.freed.raise();
         }
         answer
+    }
+
+    /// Connections to this endpoint that are made from now on use other TLS settings.
+    pub(crate) fn renew_tls(&self, endpoint: EndpointId, client: tls::Client) {
+        if let Some(target) = self.endpoints.get(usize::from(endpoint.0)) {
+            target.tls.replace(Some(client));
+        }
     }
 
     /// Ends everything; the core is not asked.

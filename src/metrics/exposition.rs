@@ -44,6 +44,7 @@ pub const NAMES: [&str; 32] = [
     "sls2siem_shards",
     "sls2siem_held_shards",
     "sls2siem_inflight_bytes",
+    "sls2siem_hec_ack_mode",
     "sls2siem_lag_seconds",
     "sls2siem_pending_seconds",
     "sls2siem_checkpoint_age_seconds",
@@ -191,10 +192,13 @@ impl<'s> Page<'s, '_> {
     }
 
     fn gauges(&mut self) -> fmt::Result {
-        let gauges: [Count; 3] = [
+        let gauges: [Count; 4] = [
             ("shards", "Shards that this process works on", |c| c.shards),
             ("held_shards", "Shards that cannot go on without the sink or an operator", |c| c.held_shards),
             ("inflight_bytes", "Bytes of memory credit in use", |c| c.inflight_bytes),
+            ("hec_ack_mode", "What counts as a receipt: 0 not known, 1 the status, 2 the indexer", |c| {
+                c.hec_ack_mode
+            }),
         ];
         for (name, help, value) in gauges {
             let samples = self.pipelines(|name, _, totals| vec![(vec![("pipeline", name)], value(totals))]);

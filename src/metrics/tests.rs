@@ -230,6 +230,7 @@ fn the_sum_of_two_counters_holds_every_field() {
         held_shards: 15,
         inflight_bytes: 16,
         shards: 17,
+        hec_ack_mode: 2,
         sink_ack_seconds: histogram.clone(),
         pull_seconds: histogram.clone(),
         end_to_end_seconds: histogram,

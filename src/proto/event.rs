@@ -7,6 +7,8 @@
 
 use core::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::ids::{ConnId, Cursor, EndpointId, Epoch, LetterId, RouteId, ShardId};
 use super::sls::body::BodyError;
 use super::sls::error::SlsError;
@@ -49,8 +51,20 @@ pub enum Command {
     },
     /// Sign with these from now on.
     Credentials(Credentials),
+    /// Show this to the sink from now on.
+    Token(Token),
     /// Revoke everything; report [`Report::Stopped`] when nothing is in flight.
     Stop,
+}
+
+/// The secret of a sink. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub Zeroizing<String>);
+
+impl core::fmt::Debug for Token {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Token(***)")
+    }
 }
 
 /// What the data plane of one pipeline tells its control plane.
@@ -137,6 +151,24 @@ pub enum Notice {
         records: u64,
         /// The last one of them.
         last: Box<RefusedRecord>,
+    },
+    /// An endpoint of HEC takes no body of this size; from now on it gets smaller ones.
+    BodyTooLarge {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The refused size.
+        bytes: usize,
+        /// The largest body that it gets now.
+        cap: usize,
+        /// As received.
+        answer: HecAnswer,
+    },
+    /// With `ack = "auto"` the token turned out to be without indexer acknowledgement: the 200 counts now.
+    AckOff {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// As received.
+        answer: HecAnswer,
     },
 }
 

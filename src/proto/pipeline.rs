@@ -151,6 +151,7 @@ impl Pipeline {
             }
             Command::Abandon { shard, epoch } => self.remove(now, shard, Some(epoch)),
             Command::Credentials(credentials) => self.source.set_credentials(credentials),
+            Command::Token(token) => self.sink.set_token(&token),
             Command::Stop => {
                 self.stopping = true;
                 for shard in &mut self.shards {

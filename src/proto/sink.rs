@@ -13,7 +13,7 @@ use self::hec::Hec;
 use self::stdout::Stdout;
 use self::syslog::Syslog;
 use super::context::Context;
-use super::event::{Closed, Ledger};
+use super::event::{Closed, Ledger, Token};
 use super::frame::Frame;
 use super::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
 use super::time::Instant;
@@ -58,6 +58,13 @@ impl Sink {
             Params::Hec(params) => Self::Hec(Box::new(Hec::new(params, cx))),
             Params::Syslog(params) => Self::Syslog(Box::new(Syslog::new(params, cx))),
             Params::Stdout => Self::Stdout(Stdout::default()),
+        }
+    }
+
+    /// Another secret to show to the sink.
+    pub fn set_token(&mut self, token: &Token) {
+        if let Self::Hec(hec) = self {
+            hec.set_token(&token.0);
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Plan {
     pub hec_error_clean: u64,
     pub hec_unreadable: u64,
     pub hec_partial: u64,
+    pub hec_too_large: u64,
     pub hec_store_then_reset: u64,
     pub hec_hang: u64,
     pub hec_close: u64,
@@ -42,7 +43,7 @@ impl Plan {
     /// A random subset of the faults, each with a random chance.
     pub fn random(dice: &mut Rng) -> Self {
         let mut plan = Self::default();
-        let fields: [&mut u64; 31] = [
+        let fields: [&mut u64; 32] = [
             &mut plan.connect_refused,
             &mut plan.reset,
             &mut plan.resolve_error,
@@ -55,6 +56,7 @@ impl Plan {
             &mut plan.hec_error_clean,
             &mut plan.hec_unreadable,
             &mut plan.hec_partial,
+            &mut plan.hec_too_large,
             &mut plan.hec_store_then_reset,
             &mut plan.hec_hang,
             &mut plan.hec_close,

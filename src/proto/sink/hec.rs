@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use self::ack::Acks;
 use self::conn::{Conn, State};
-use self::poll::Polls;
+use self::poll::{Polls, Question};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, Cause, Closed, ClosedKind};
 use crate::proto::frame::Frame;
@@ -94,6 +94,9 @@ struct Target {
     authority: String,
     event: String,
     ack: String,
+    health: String,
+    /// Learned from its refusals: larger bodies are cut before they go there.
+    body_bytes_max: Option<usize>,
 }
 
 /// The sink of one pipeline on one executor.
@@ -111,6 +114,8 @@ pub struct Hec {
     /// Some connection was made. Until then one is tried without a frame, so that what is wrong with an address
     /// or a certificate is told at the start and not with the first log.
     greeted: bool,
+    /// The token was found to be without acknowledgement: until then an `ackId` is not waited for.
+    degraded_until: Option<Instant>,
 }
 
 impl core::fmt::Debug for Hec {
@@ -125,13 +130,17 @@ impl core::fmt::Debug for Hec {
 impl Hec {
     /// A sink without connections; asks for the addresses of its endpoints.
     pub fn new(params: Params, cx: &mut Context) -> Self {
-        let routes = Routes::new(params.endpoints.len(), cx);
+        let mut routes = Routes::new(params.endpoints.len(), cx);
+        routes.asks_health = true;
+        routes.asks_first = params.ack == AckMode::Required;
         let authorization = Zeroizing::new(format!("Splunk {}", params.token.as_str()));
         let acks = Acks::new(params.ack_timeout, params.poll_interval);
         let targets = params.endpoints.iter().map(|endpoint| Target {
             authority: endpoint.authority.clone(),
             event: format!("{}/services/collector/event", endpoint.base_path),
             ack: format!("{}/services/collector/ack", endpoint.base_path),
+            health: format!("{}/services/collector/health", endpoint.base_path),
+            body_bytes_max: None,
         });
         Self {
             targets: targets.collect(),
@@ -144,8 +153,15 @@ impl Hec {
             scratch: simd_json::Buffers::default(),
             compressor: flate2::Compress::new_gzip(flate2::Compression::fast(), 15),
             greeted: false,
+            degraded_until: None,
             params,
         }
+    }
+
+    /// Another token, from now on; what stood against the old one is tried again at once.
+    pub fn set_token(&mut self, token: &Zeroizing<String>) {
+        self.authorization = Zeroizing::new(format!("Splunk {}", token.as_str()));
+        self.routes.try_all();
     }
 
     /// Takes a frame over.
@@ -254,10 +270,8 @@ impl Hec {
 
     /// A connection ended. Returns false when it is not one of this sink.
     pub fn handle_closed(&mut self, now: Instant, id: ConnId, why: &Closed, cx: &mut Context) -> bool {
-        if let Some((route, asked)) = self.polls.handle_closed(id) {
-            if asked {
-                self.routes.poll_failed(route, Cause::Transport(why.clone()), self.params.poll_interval, cx);
-            }
+        if let Some((route, question)) = self.polls.handle_closed(id) {
+            self.question_failed(now, route, question, Cause::Transport(why.clone()), cx);
             return true;
         }
         let Some(at) = self.conns.iter().position(|conn| conn.id == id) else { return false };
@@ -293,10 +307,13 @@ impl Hec {
         {
             self.close_idle(at, cx);
         }
-        if let Some(route) = self.polls.handle_timeout(now, cx) {
-            let detail = "no answer to an acknowledgement poll".to_owned();
-            let why = Closed { kind: ClosedKind::Timeout, detail };
-            self.routes.poll_failed(route, Cause::Transport(why), self.params.poll_interval, cx);
+        if let Some((route, question)) = self.polls.handle_timeout(now, cx) {
+            let detail = match question {
+                Question::Acks(_) => "no answer to an acknowledgement poll",
+                Question::Health | Question::HasAcks => "no answer to a question about its health",
+            };
+            let why = Closed { kind: ClosedKind::Timeout, detail: detail.to_owned() };
+            self.question_failed(now, route, Some(question), Cause::Transport(why), cx);
         }
     }
 
@@ -408,3 +425,6 @@ fn request_deadline(conn: &Conn, timeout: Duration) -> Option<Instant> {
 fn idle_deadline(conn: &Conn) -> Option<Instant> {
     (conn.state == State::Open && conn.requests.is_empty()).then_some(conn.used + IDLE_MAX)
 }
+
+#[cfg(test)]
+mod tests;

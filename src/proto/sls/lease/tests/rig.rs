@@ -286,6 +286,7 @@ impl Rig {
             Command::Abandon { shard, .. } => format!("abandon {shard}"),
             Command::Lease { until } => format!("lease {until:?}"),
             Command::Credentials(_) => "credentials".into(),
+            Command::Token(_) => "token".into(),
             Command::Stop => "stop".into(),
         };
         self.commands.iter().map(order).collect()
