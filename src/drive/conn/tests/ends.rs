@@ -95,6 +95,7 @@ fn start_half(target: TargetSpec, total: usize, chunk: usize, then: Action) -> (
         source: target.clone(),
         endpoints: vec![target],
         reports: channel().0,
+        dead_letter: None,
     };
     executors.open(0, spec).unwrap();
     (executors, heard)
