@@ -22,7 +22,7 @@ use crate::proto::counters::{BUCKETS_MS, Counters, Histogram};
 use crate::proto::ids::ShardId;
 
 /// Every metric of the reference, as its samples are named (histograms without `_bucket`, `_sum`, `_count`).
-pub const NAMES: [&str; 32] = [
+pub const NAMES: [&str; 33] = [
     "sls2siem_pulled_raw_bytes_total",
     "sls2siem_pulled_wire_bytes_total",
     "sls2siem_pulled_records_total",

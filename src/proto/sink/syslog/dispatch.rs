@@ -90,7 +90,7 @@ impl Syslog {
             };
         }
         let load = |conn: &Conn| {
-            (self.routes.latency_ns(conn.route).saturating_mul(conn.frames() as u64 + 1), conn.id)
+            (self.routes.latency_ns(now, conn.route).saturating_mul(conn.frames() as u64 + 1), conn.id)
         };
         let best =
             self.conns.iter().enumerate().filter(|(_, conn)| usable(conn)).min_by_key(|(_, conn)| load(conn));
