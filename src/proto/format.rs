@@ -6,6 +6,7 @@
 
 pub mod hec;
 pub mod json;
+mod nested;
 mod simd;
 pub mod syslog;
 pub mod template;

@@ -11,7 +11,7 @@ use crate::config::{
 use crate::drive::TargetSpec;
 use crate::proto::format::Encoder;
 use crate::proto::format::syslog::{
-    self, Framing, HeaderForm, MessageForm, Oversize, SdElement, SyslogEncoder, SyslogParams,
+    self, EventParams, Framing, HeaderForm, MessageForm, Oversize, SdElement, SyslogEncoder, SyslogParams,
 };
 use crate::proto::format::template::Template;
 use crate::proto::sink::{self, syslog::Transport};
@@ -83,7 +83,7 @@ fn params(config: &SyslogConfig) -> Result<SyslogParams, String> {
             Precision::Millis => syslog::Precision::Millis,
             Precision::Micros => syslog::Precision::Micros,
         },
-        utc_offset_secs: 0,
+        utc_offset_secs: config.utc_offset_secs,
         facility: config.facility,
         severity: config.severity,
         severity_field: config.severity_field.clone(),
@@ -93,7 +93,7 @@ fn params(config: &SyslogConfig) -> Result<SyslogParams, String> {
         proc_id: template("proc_id", &config.proc_id)?,
         msg_id: template("msg_id", &config.msg_id)?,
         structured_data: structured_data(config)?,
-        bom: false,
+        bom: config.bom,
         max_message_bytes: config.max_message_bytes,
         oversize: match config.oversize {
             config::Oversize::Truncate => Oversize::Truncate,
@@ -120,12 +120,27 @@ fn message(config: &SyslogConfig) -> Result<MessageForm, String> {
         SyslogMessage::Json => MessageForm::Json,
         SyslogMessage::Kv => MessageForm::Kv(config.separator.clone()),
         SyslogMessage::Field(name) => MessageForm::Field(name.clone()),
-        SyslogMessage::Cef | SyslogMessage::Leef => {
-            return Err(
-                "[syslog] message = \"cef\" and \"leef\" are not built into this version - use \"json\""
-                    .into(),
-            );
-        }
+        SyslogMessage::AliyunKv => MessageForm::AliyunKv(config.separator.clone()),
+        SyslogMessage::Cef => MessageForm::Cef(event(config)?),
+        SyslogMessage::Leef => MessageForm::Leef(event(config)?),
+    })
+}
+
+fn event(config: &SyslogConfig) -> Result<EventParams, String> {
+    let own = config.extension.iter().map(|(key, text)| Ok((key.clone(), template("extension", text)?)));
+    Ok(EventParams {
+        vendor: template("device_vendor", &config.device_vendor)?,
+        product: template("device_product", &config.device_product)?,
+        version: template("device_version", &config.device_version)?,
+        signature_id: template("signature_id", &config.signature_id)?,
+        name: template("event_name", &config.event_name)?,
+        severity: template("event_severity", &config.event_severity)?,
+        extension: own.collect::<Result<_, String>>()?,
+        unmapped: config.unmapped,
+        delimiter: config
+            .leef_delimiter
+            .parse()
+            .map_err(|problem| format!("syslog.leef_delimiter: {problem}"))?,
     })
 }
 
@@ -145,4 +160,82 @@ fn structured_data(config: &SyslogConfig) -> Result<Vec<SdElement>, String> {
 
 fn template(key: &str, text: &str) -> Result<Template, String> {
     Template::parse(text).map_err(|error| format!("syslog.{key} = {text:?} is not a template: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, SinkConfig, Sources, load};
+
+    fn syslog(sets: &[&str]) -> SyslogConfig {
+        let fixed = [
+            "sls.endpoint=cn-hangzhou.log.aliyuncs.com",
+            "sls.project=p",
+            "sls.logstore=l",
+            "sls.consumer_group=g",
+            "sls.access_key_id=i",
+            "sls.access_key_secret=s",
+            "syslog.endpoints=tcp://siem",
+        ];
+        let sets = fixed.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+        let Config { pipelines, .. } = load(&Sources { sets, ..Sources::default() }).unwrap().config;
+        match pipelines.into_iter().next().map(|pipeline| pipeline.sink) {
+            Some(SinkConfig::Syslog(syslog)) => syslog,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What each preset makes of the encoder.
+    #[test]
+    fn presets_take_effect() {
+        use Framing::{Newline, OctetCounting};
+        use HeaderForm::{Rfc3164, Rfc5424};
+        use syslog::Precision::{Micros, Millis, Seconds};
+        for (preset, header, framing, form, precision, max) in [
+            ("rsyslog", Rfc5424, OctetCounting, "Json", Micros, 8_000),
+            ("syslog-ng", Rfc5424, OctetCounting, "Json", Micros, 65_000),
+            ("sc4s", Rfc5424, OctetCounting, "Json", Micros, 65_000),
+            ("qradar-tcp", Rfc5424, Newline, "Leef", Millis, 4_000),
+            ("qradar-tls", Rfc5424, Newline, "Leef", Millis, 8_000),
+            ("arcsight", Rfc3164, Newline, "Cef", Millis, 8_000),
+            ("splunk-tcp", Rfc5424, Newline, "Json", Micros, 9_900),
+            ("aliyun-compat", Rfc5424, Newline, "AliyunKv(\"||\")", Seconds, 16 << 20),
+        ] {
+            let params = params(&syslog(&[&format!("syslog.preset={preset}")])).unwrap();
+            assert_eq!(
+                (params.header, params.framing, params.precision),
+                (header, framing, precision),
+                "{preset}"
+            );
+            assert_eq!((params.max_message_bytes, params.bom), (max, false), "{preset}");
+            assert!(format!("{:?}", params.message).starts_with(form), "{preset}: {:?}", params.message);
+            SyslogEncoder::new(params).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_setting_reaches_the_encoder() {
+        let config = syslog(&[
+            "syslog.message=cef",
+            "syslog.bom=true",
+            "syslog.timezone=-03:30",
+            "syslog.device_vendor=v",
+            "syslog.extension={ src = \"{client_ip}\" }",
+            "syslog.unmapped=false",
+            "syslog.leef_delimiter=^",
+            "syslog.structured_data={ \"a@1.x\" = \"1\", \"a@1.y\" = \"2\" }",
+        ]);
+        let params = params(&config).unwrap();
+        assert!(params.bom);
+        assert_eq!(params.utc_offset_secs, -12_600);
+        let ids: Vec<(&str, usize)> =
+            params.structured_data.iter().map(|(id, params)| (id.as_str(), params.len())).collect();
+        assert_eq!(ids, [("a@1", 2)]);
+        let MessageForm::Cef(event) = params.message else { panic!() };
+        assert_eq!(event.vendor, Template::parse("v").unwrap());
+        assert_eq!(
+            (event.extension.len(), event.unmapped, event.delimiter.to_string().as_str()),
+            (1, false, "^")
+        );
+    }
 }

@@ -18,6 +18,7 @@ use super::hec::{Encoded, RecordContext};
 use crate::proto::sls::wire::{Log, LogGroup, LogTime, Position, Span, WireError};
 
 mod escape;
+mod event;
 mod framing;
 mod header;
 mod kv;
@@ -29,6 +30,8 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::event::is_extension_key;
+pub use self::event::{EventParams, LeefDelimiter};
 use self::framing::Framer;
 pub use self::framing::{Framing, MARK_BYTES};
 use self::header::Header;
@@ -36,6 +39,7 @@ use self::message::{Message, Record};
 pub use self::params::{
     HeaderForm, MESSAGE_BYTES_MIN, MessageForm, Oversize, ParamsError, Precision, SdElement, SyslogParams,
 };
+pub(crate) use self::params::{is_sd_id, is_sd_name, is_separator};
 use self::severity::Severities;
 
 /// Writes syslog messages. Holds only settings and scratch space: any body of any shard may come next.
@@ -167,18 +171,17 @@ impl SyslogEncoder {
         out: &mut Vec<u8>,
     ) -> Result<Fate, WireError> {
         let log = Log::at(body, span)?;
-        let record = Record { body, group, log: &log, span };
-        let severity = self.severities.of(&log)?;
+        let record = Record { body, group, log: &log, span, severity: self.severities.of(&log)? };
         let guess = log.guess_time();
-        let (mut place, mut wrote) = self.header_and_text(&record, severity, guess, out)?;
+        let (mut place, mut wrote) = self.header_and_text(&record, guess, out)?;
         if !stamp::same(guess, wrote.seen.time) {
             out.truncate(place.mark);
-            (place, wrote) = self.header_and_text(&record, severity, wrote.seen.time, out)?;
+            (place, wrote) = self.header_and_text(&record, wrote.seen.time, out)?;
         }
         let invalid = wrote.seen.invalid;
         if out.len() - place.start > self.max_message_bytes {
             if self.oversize != Oversize::DeadLetter {
-                self.shorten(&record, severity, (wrote.seen.time, wrote.json), place, name, out)?;
+                self.shorten(&record, (wrote.seen.time, wrote.json), place, name, out)?;
                 return Ok(Fate { invalid, too_long: false });
             }
             self.framer.close(place.mark, place.start, true, out);
@@ -192,14 +195,13 @@ impl SyslogEncoder {
     fn header_and_text(
         &mut self,
         record: &Record<'_>,
-        severity: u8,
         time: LogTime,
         out: &mut Vec<u8>,
     ) -> Result<(Place, message::Wrote), WireError> {
         let mark = out.len();
         self.framer.open(out);
         let start = out.len();
-        self.header.front(severity, time, out);
+        self.header.front(record.severity, time, out);
         let mut invalid = self.tail_invalid;
         if self.tail_per_log {
             invalid |= !self.header.tail(record.group, Some(record.log), out)?;
@@ -217,7 +219,6 @@ impl SyslogEncoder {
     fn shorten(
         &mut self,
         record: &Record<'_>,
-        severity: u8,
         (time, json): (LogTime, bool),
         place: Place,
         (context, index): (&RecordContext<'_>, u32),
@@ -236,7 +237,7 @@ impl SyslogEncoder {
                 self.long_text.extend_from_slice(header);
             }
             header.clear();
-            self.header.front(severity, time, header);
+            self.header.front(record.severity, time, header);
             self.header.short_tail(record.group, record.log, header)?;
         }
         self.long_text.extend_from_slice(out.get(place.text..).unwrap_or(&[]));

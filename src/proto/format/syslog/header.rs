@@ -12,7 +12,7 @@
 use super::super::template::Template;
 use super::escape::{Escapes, clean};
 use super::framing::Framer;
-use super::params::{HeaderForm, SdElement, SyslogParams};
+use super::params::{HeaderForm, MessageForm, SdElement, SyslogParams};
 use super::stamp::Stamp;
 use crate::proto::sls::wire::{Log, LogGroup, LogTime, WireError};
 
@@ -74,7 +74,7 @@ impl Header {
             data: params.structured_data.iter().map(element).collect(),
             data_escapes: lines.with(b'"', b"\\\"").with(b'\\', b"\\\\").with(b']', b"\\]"),
             bom: params.bom && form == HeaderForm::Rfc5424,
-            untagged: false,
+            untagged: matches!(params.message, MessageForm::Cef(_) | MessageForm::Leef(_)),
             rendered: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@
 use super::super::hec::{close_object, object_head};
 use super::super::simd::{Kernel, Seen, Shapes};
 use super::escape::Escapes;
+use super::event::Event;
 use super::framing::{Framer, Framing};
 use super::kv::{AliyunKv, Kv};
 use super::params::MessageForm;
@@ -32,6 +33,7 @@ enum Form {
     Kv(Box<Kv>),
     AliyunKv(Box<AliyunKv>),
     Field(String, Box<Escapes>),
+    Event(Box<Event>),
 }
 
 /// One log and where it stands.
@@ -41,6 +43,8 @@ pub(super) struct Record<'a> {
     pub(super) group: &'a LogGroup<'a>,
     pub(super) log: &'a Log<'a>,
     pub(super) span: Span,
+    /// 0 to 7.
+    pub(super) severity: u8,
 }
 
 /// What a message turned out to be.
@@ -62,6 +66,8 @@ impl Message {
                 let line = Framer::is_line(framing);
                 Form::Field(name, Box::new(if line { Escapes::lines() } else { Escapes::none() }))
             }
+            MessageForm::Cef(params) => Form::Event(Box::new(Event::cef(&params))),
+            MessageForm::Leef(params) => Form::Event(Box::new(Event::leef(&params))),
         };
         Self { form, kernel: Kernel::best(), shapes: Shapes::new(), head: Vec::new(), head_invalid: false }
     }
@@ -69,10 +75,14 @@ impl Message {
     /// Prepares what the logs of `group` share.
     pub(super) fn enter_group(&mut self, group: &LogGroup<'_>) -> Result<(), WireError> {
         self.head.clear();
-        self.head_invalid = !match &self.form {
+        self.head_invalid = !match &mut self.form {
             Form::Json | Form::Field(..) => object_head(group, &mut self.head)?,
             Form::Kv(kv) => kv.head(group, &mut self.head)?,
             Form::AliyunKv(_) => true,
+            Form::Event(event) => {
+                event.enter_group(group)?;
+                true
+            }
         };
         Ok(())
     }
@@ -103,6 +113,11 @@ impl Message {
                 }
                 _ => self.object(record, stamp, time, out),
             },
+            Form::Event(event) => {
+                let (time, invalid) =
+                    event.message(record.body, record.group, record.span, record.severity, out)?;
+                Ok(Wrote { seen: Seen { time, invalid }, json: false })
+            }
         }
     }
 

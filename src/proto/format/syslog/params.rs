@@ -7,6 +7,7 @@
 //! Spec: RFC 5424 6.2.1 (facility, severity), 6.3.2 and 6.3.3 (names of structured data).
 
 use super::super::template::Template;
+use super::event::EventParams;
 use super::framing::Framing;
 
 /// What the settings say about syslog messages.
@@ -88,6 +89,10 @@ pub enum MessageForm {
     AliyunKv(String),
     /// The value of one field; the object where a log has it not or empty.
     Field(String),
+    /// Common Event Format.
+    Cef(EventParams),
+    /// Log Event Extended Format 2.0.
+    Leef(EventParams),
 }
 
 /// What happens to a message that is too long.
@@ -130,6 +135,9 @@ pub enum ParamsError {
         "{0:?} does not separate fields: 1 to 8 ASCII characters, none of them a letter, a digit, =, \\ or a line break"
     )]
     Separator(String),
+    /// A key that CEF or LEEF does not allow.
+    #[error("{0:?} is no key of an extension: 1 to 64 letters and digits, and each key once")]
+    ExtensionKey(String),
 }
 
 impl Default for SyslogParams {
@@ -185,6 +193,7 @@ impl SyslogParams {
             MessageForm::Kv(separator) | MessageForm::AliyunKv(separator) if !is_separator(separator) => {
                 Err(ParamsError::Separator(separator.clone()))
             }
+            MessageForm::Cef(event) | MessageForm::Leef(event) => event.check(),
             _ => Ok(()),
         }
     }

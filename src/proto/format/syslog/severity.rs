@@ -44,7 +44,7 @@ impl Severities {
 }
 
 /// What a word means to most programs.
-fn common(word: &[u8]) -> Option<u8> {
+pub(super) fn common(word: &[u8]) -> Option<u8> {
     WORDS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map(|(_, severity)| *severity)
 }
 

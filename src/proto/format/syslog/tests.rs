@@ -1,7 +1,11 @@
 //! What a frame looks like, and that every frame is by the letter of its standard.
 
 mod bodies;
+mod events;
+mod golden;
 mod grammar;
+mod laws;
+mod texts;
 
 use self::bodies::{Group, Record, body, one, pair};
 use self::grammar::{Parsed, parse, part, unframe};
