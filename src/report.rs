@@ -148,6 +148,8 @@ pub enum Doing {
     SaveCheckpoint(ShardId),
     /// Getting access keys.
     Credentials,
+    /// Keeping up with the retention.
+    KeepUp(ShardId),
     /// `ListConsumerGroup`, GetCheckPoint of all shards.
     ReadGroup,
     /// `ListShards`.
@@ -166,6 +168,7 @@ impl fmt::Display for Doing {
             Self::GetCursorTime(shard) => write!(f, "reading the time of a cursor of shard {shard}"),
             Self::SaveCheckpoint(shard) => write!(f, "saving the checkpoint of shard {shard}"),
             Self::Credentials => f.write_str("getting access keys"),
+            Self::KeepUp(shard) => write!(f, "keeping up with the retention of shard {shard}"),
             Self::ReadGroup => f.write_str("reading the consumer group"),
             Self::ListShards => f.write_str("listing the shards"),
         }
@@ -363,6 +366,25 @@ pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Optio
         cause: format!("gap from {} to {}", moment(from), moment(to)),
         safe: safe.into(),
         todo: todo.into(),
+        retry_in: None,
+    }
+}
+
+/// Words data that expires soon: so old is the oldest log that is not delivered, so long are logs kept.
+pub fn expires_soon(place: &Place, shard: ShardId, lag: Duration, ttl: Duration) -> Text {
+    Text {
+        kind: "expires-soon",
+        what: format!("pipeline {}: {}: {}", place.pipeline, place.store(), Doing::KeepUp(shard)),
+        cause: format!(
+            "its oldest log that is not delivered is {} old, the logstore keeps logs for {}: it expires in about {}",
+            span(lag),
+            span(ttl),
+            span(ttl.saturating_sub(lag))
+        ),
+        safe: "nothing lost yet".into(),
+        todo: "find out what slows this shard down (the sink, a read quota, the cores), or keep logs longer: ttl of the \
+               logstore"
+            .into(),
         retry_in: None,
     }
 }

@@ -162,7 +162,7 @@ impl Process<'_> {
 fn wait(mut running: Vec<(Place, Control)>, inboxes: &[Inbox], watch: &mut Watch) -> Exit {
     let mut exit = Exit::Done;
     while !running.is_empty() {
-        watch.publish();
+        watch.publish(inboxes);
         let (ended, others) = running.into_iter().partition(|(_, control)| control.is_finished());
         running = others;
         let ended: Vec<(Place, Control)> = ended;
@@ -203,16 +203,25 @@ struct Watch {
     gauges: Gauges,
     publisher: Publisher,
     names: Vec<Arc<str>>,
+    /// Copies until the control threads hear of the lags.
+    until_lags: u32,
 }
 
 impl Watch {
     fn new(executors: &Executors, registry: &Registry, config: &Config) -> Self {
         let names = config.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
-        Self { gauges: executors.gauges(), publisher: registry.publisher(), names }
+        Self { gauges: executors.gauges(), publisher: registry.publisher(), names, until_lags: 0 }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, inboxes: &[Inbox]) {
+        let tell = self.until_lags == 0;
+        self.until_lags = if tell { LAGS_EVERY } else { self.until_lags - 1 };
         for snapshot in self.gauges.read() {
+            for seen in snapshot.pipelines.iter().filter(|seen| tell && !seen.shards.is_empty()) {
+                if let Some(inbox) = inboxes.get(usize::from(seen.pipeline.0)) {
+                    inbox.lags(seen.shards.iter().map(|gauge| (gauge.shard, gauge.lag_seconds)).collect());
+                }
+            }
             let pipelines = snapshot.pipelines.iter().filter_map(|seen| {
                 let name = self.names.get(usize::from(seen.pipeline.0))?;
                 Some(PipelineSnapshot {
@@ -294,6 +303,8 @@ fn refuse(exit: Exit, error: &dyn Display) -> Exit {
     exit
 }
 
+/// Copies of the gauges between two words about lags.
+const LAGS_EVERY: u32 = 25;
 /// Between two copies of the gauges.
 const TICK: Duration = Duration::from_millis(200);
 /// For the executors to end, after their pipelines have.

@@ -81,6 +81,15 @@ impl Narrator {
         words
     }
 
+    /// A shard is so far behind that its data expires soon, or no longer.
+    pub(super) fn keeping_up(&mut self, now: Instant, shard: ShardId, trouble: Option<(Duration, Duration)>) {
+        let Some((lag, ttl)) = trouble else { return self.clear(now, Doing::KeepUp(shard), 0) };
+        let text = report::expires_soon(&self.place, shard, lag, ttl);
+        let subject = Subject::Control(Doing::KeepUp(shard));
+        let line = self.alarms.raise(now, CONTROL, &self.place.pipeline, subject, text);
+        line.iter().for_each(write);
+    }
+
     /// The source of the keys answers (again).
     pub(super) fn credentials_good(&mut self, now: Instant, failures: u32) {
         self.clear(now, Doing::Credentials, u64::from(failures));
@@ -255,12 +264,14 @@ pub(super) fn doing(call: &Call) -> Doing {
         Call::GetCheckpoint { shard } => Doing::GetCheckpoint(*shard),
         Call::GetCursor { shard, .. } => Doing::GetCursor(*shard),
         Call::GetCursorTime { shard, .. } => Doing::GetCursorTime(*shard),
+        Call::GetLogstore => Doing::ReadGroup,
         Call::UpdateCheckpoint { shard, .. } => Doing::SaveCheckpoint(*shard),
     }
 }
 
-fn of_shard(shard: ShardId) -> [Doing; 4] {
+fn of_shard(shard: ShardId) -> [Doing; 5] {
     [
+        Doing::KeepUp(shard),
         Doing::GetCheckpoint(shard),
         Doing::GetCursor(shard),
         Doing::GetCursorTime(shard),

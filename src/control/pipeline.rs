@@ -25,6 +25,7 @@ use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsErrorKind;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Lane, Reply};
 use crate::proto::sls::lease::event::{LeaseEvent, Outcome};
+use crate::proto::sls::lease::verdict::Verdict;
 use crate::proto::sls::lease::{Lease, Params, ShardView};
 use crate::proto::sls::sign::Credentials;
 use crate::proto::time::Instant;
@@ -60,6 +61,8 @@ enum Input {
     Answer(CallId, Result<Reply, CallError>),
     Report(usize, Report),
     Keys(Result<Known, CredentialsError>),
+    /// Age in seconds of the oldest log of each shard that is not delivered.
+    Lags(Vec<(ShardId, u64)>),
     Stop,
 }
 
@@ -71,6 +74,11 @@ impl Inbox {
     /// A report of the pipeline on this executor.
     pub fn report(&self, executor: usize, report: Report) {
         self.send(Input::Report(executor, report));
+    }
+
+    /// How far each shard is behind, in seconds; now and then.
+    pub fn lags(&self, lags: Vec<(ShardId, u64)>) {
+        self.send(Input::Lags(lags));
     }
 
     /// Stop politely.
@@ -209,6 +217,9 @@ struct Controller {
     /// Failed readings in a row.
     read_failures: u32,
     fail_fast: bool,
+    /// How long the logstore keeps logs, where we may know it; and when that is asked (again).
+    ttl: Option<Duration>,
+    ttl_at: Option<Instant>,
     keys_failed: Option<Ended>,
     beats: async_channel::Sender<Job>,
     work: async_channel::Sender<Job>,
@@ -240,6 +251,8 @@ impl Controller {
             watch_sink: spec.lease.fail_fast,
             fail_fast: spec.lease.fail_fast,
             keys_failed: None,
+            ttl: None,
+            ttl_at: Some(now),
             read_failures: 0,
             // Keys that are known were read with the settings, a moment ago.
             read_at: keys.as_ref().map(|_| match &credentials {
@@ -307,6 +320,7 @@ impl Controller {
     fn handle(&mut self, input: Input) {
         let now = clock::now();
         match input {
+            Input::Answer(TTL_CALL, result) => self.ttl_read(now, result),
             Input::Answer(id, result) => {
                 if let Err(CallError::Sls(error)) = &result {
                     self.look_for_new_keys(now, error.kind());
@@ -325,6 +339,13 @@ impl Controller {
                 self.lease.handle_report(now, report);
             }
             Input::Keys(read) => self.keys_read(now, read),
+            Input::Lags(lags) => {
+                let Some(ttl) = self.ttl else { return };
+                for (shard, lag) in lags.into_iter().filter(|(shard, _)| self.routes.contains_key(shard)) {
+                    let lag = Duration::from_secs(lag);
+                    self.narrator.keeping_up(now, shard, expires_soon(lag, ttl).then_some((lag, ttl)));
+                }
+            }
             Input::Stop if self.stop == Stop::Not => {
                 self.stop = Stop::Asked;
                 self.lease.handle_stop(now);
@@ -456,6 +477,23 @@ impl Controller {
         }
     }
 
+    /// How long logs are kept is nice to know. Who may not ask is not warned.
+    fn ttl_read(&mut self, now: Instant, result: Result<Reply, CallError>) {
+        match result {
+            Ok(Reply::Retention(days)) => {
+                self.ttl = days
+                    .and_then(|days| u32::try_from(days).ok())
+                    .filter(|days| *days > 0)
+                    .map(|days| Duration::from_hours(24).saturating_mul(days));
+                self.ttl_at = Some(now + TTL_AGAIN);
+            }
+            Err(cause) if Verdict::of(&cause) == Verdict::Denied => {
+                tracing::debug!("pipeline {}: not allowed to read the ttl of the logstore", self.name);
+            }
+            _ => self.ttl_at = Some(now + TTL_AGAIN),
+        }
+    }
+
     /// Keys came, or did not.
     fn keys_read(&mut self, now: Instant, read: Result<Known, CredentialsError>) {
         let wall = clock::wall();
@@ -491,6 +529,13 @@ impl Controller {
             // Until the answer comes; a second question while one is under way finds no room and needs none.
             self.read_at = Some(now + REREAD_MAX);
             let _under_way = keys.try_send(());
+        }
+        if self.ttl_at.is_some_and(|at| at <= now)
+            && self.lease.is_joined()
+            && let Some(credentials) = self.credentials.clone()
+        {
+            self.ttl_at = None;
+            let _sent = self.work.try_send(Job { id: TTL_CALL, call: Call::GetLogstore, credentials });
         }
         if self.publish_at <= now {
             self.publish_at = now + TICK;
@@ -537,6 +582,11 @@ impl Controller {
     }
 }
 
+/// True where less than a quarter of the time is left that a log is kept.
+fn expires_soon(lag: Duration, ttl: Duration) -> bool {
+    lag >= ttl / 4 * 3
+}
+
 /// True for a sink's trouble that does not pass by itself.
 fn fails_start(alarm: &Alarm) -> bool {
     let lasting = match &alarm.cause {
@@ -552,6 +602,10 @@ fn fails_start(alarm: &Alarm) -> bool {
 
 /// Threads for the calls that are not heartbeats.
 pub const WORK_CALLERS: usize = 2;
+/// The one call that is not the lease's.
+const TTL_CALL: CallId = CallId(u64::MAX);
+/// Somebody may change the ttl.
+const TTL_AGAIN: Duration = Duration::from_mins(10);
 /// Events that are handled between two looks at the deadlines.
 const EVENTS_PER_TURN: usize = 1024;
 /// Between two snapshots.

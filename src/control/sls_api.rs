@@ -145,6 +145,7 @@ impl SlsApi {
             }),
             Call::GetCursor { .. } => answer::cursor(&body).map(Reply::Cursor),
             Call::GetCursorTime { .. } => answer::cursor_time(&body).map(Reply::CursorTime),
+            Call::GetLogstore => answer::logstore(&body).map(|logstore| Reply::Retention(logstore.ttl_days)),
         }
         .map_err(garbage)
     }
@@ -163,6 +164,7 @@ impl SlsApi {
             Call::GetCheckpoint { shard } => api::get_checkpoint(logstore, group, Some(*shard)),
             Call::GetCursor { shard, from } => api::get_cursor(logstore, *shard, *from),
             Call::GetCursorTime { shard, cursor } => api::get_cursor_time(logstore, *shard, cursor),
+            Call::GetLogstore => api::get_logstore(logstore),
             Call::UpdateCheckpoint { shard, cursor } => {
                 api::update_checkpoint(logstore, group, consumer, *shard, cursor)
             }

@@ -177,6 +177,7 @@ impl Rig {
                 Ok(Reply::Cursor(Cursor::new(&format!("{}-{shard}", from_text(*from)))))
             }
             Call::GetCursorTime { .. } => Ok(Reply::CursorTime(1_700_000_000)),
+            Call::GetLogstore => Ok(Reply::Retention(None)),
             Call::UpdateCheckpoint { shard, .. } if !self.ours.contains(&shard.0) => {
                 Err(refusal("ConsumerNotMatch"))
             }
