@@ -167,22 +167,43 @@ mod tests {
     use super::*;
     use crate::config::{Config, SinkConfig, Sources, load};
 
+    const FIXED: [&str; 7] = [
+        "sls.endpoint=cn-hangzhou.log.aliyuncs.com",
+        "sls.project=p",
+        "sls.logstore=l",
+        "sls.consumer_group=g",
+        "sls.access_key_id=i",
+        "sls.access_key_secret=s",
+        "syslog.endpoints=tcp://siem",
+    ];
+
     fn syslog(sets: &[&str]) -> SyslogConfig {
-        let fixed = [
-            "sls.endpoint=cn-hangzhou.log.aliyuncs.com",
-            "sls.project=p",
-            "sls.logstore=l",
-            "sls.consumer_group=g",
-            "sls.access_key_id=i",
-            "sls.access_key_secret=s",
-            "syslog.endpoints=tcp://siem",
-        ];
-        let sets = fixed.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+        let sets = FIXED.iter().chain(sets).map(|set| (*set).to_owned()).collect();
         let Config { pipelines, .. } = load(&Sources { sets, ..Sources::default() }).unwrap().config;
         match pipelines.into_iter().next().map(|pipeline| pipeline.sink) {
             Some(SinkConfig::Syslog(syslog)) => syslog,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn settings_that_no_message_can_have_are_told_at_once() {
+        let mut sets: Vec<String> = [
+            "syslog.separator=a",
+            "syslog.timezone=Asia/Shanghai",
+            "syslog.leef_delimiter=|",
+            "syslog.extension={ a_b = \"x\" }",
+            "syslog.structured_data={ \"sls.x\" = \"1\" }",
+            "syslog.hostname={open",
+        ]
+        .map(str::to_owned)
+        .into();
+        sets.extend(FIXED.map(str::to_owned));
+        let text = load(&Sources { sets, ..Sources::default() }).unwrap_err().to_string();
+        for key in ["separator", "timezone", "leef_delimiter", "extension", "structured_data", "hostname"] {
+            assert!(text.contains(&format!("syslog.{key} = ")), "{key}: {text}");
+        }
+        assert!(text.contains("6 mistakes"), "{text}");
     }
 
     /// What each preset makes of the encoder.

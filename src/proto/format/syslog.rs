@@ -263,6 +263,12 @@ impl SyslogEncoder {
             oversize::push_cut(&self.long_text, room, json, out);
             self.framer.close(place.mark, start, true, out);
         }
+        // One huge log must not stay in memory for good.
+        self.long_text.clear();
+        self.long_text.shrink_to(LONG_TEXT_KEPT);
         Ok(())
     }
 }
+
+/// Scratch space for messages that are too long, between two of them.
+const LONG_TEXT_KEPT: usize = 1 << 20;
