@@ -87,6 +87,7 @@ pub struct PipelineConfig {
 
 /// A pipeline has one sink.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one to a pipeline, read at start")]
 pub enum SinkConfig {
     /// Splunk HTTP Event Collector.
     Hec(HecConfig),

@@ -107,12 +107,17 @@ struct Plan {
     /// Judges itself where the settings do not.
     actiontrail: Option<actiontrail::Judge>,
     entries: Vec<Entry>,
-    /// Topic, source and tags that no entry names.
-    names_topic: bool,
-    names_source: bool,
-    named_tags: Vec<String>,
+    named: Named,
     unmapped: bool,
     lookup: Lookup,
+}
+
+/// What of a group the entries tell.
+#[derive(Clone, Debug)]
+struct Named {
+    topic: bool,
+    source: bool,
+    tags: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -218,7 +223,7 @@ impl Event {
         let (style, pairs) = (&self.style, &mut self.pairs);
         if plan.unmapped {
             for (key, value, named) in
-                [("topic", group.topic, plan.names_topic), ("source", group.source, plan.names_source)]
+                [("topic", group.topic, plan.named.topic), ("source", group.source, plan.named.source)]
             {
                 if !named {
                     valid &= style.pair(key.as_bytes(), value, pairs);
@@ -226,7 +231,7 @@ impl Event {
             }
             for tag in group.tags() {
                 let (key, value) = tag?;
-                if !plan.named_tags.iter().any(|named| named.as_bytes() == key) {
+                if !plan.named.tags.iter().any(|named| named.as_bytes() == key) {
                     self.rendered.clear();
                     push_tag_key(key, &mut self.rendered);
                     valid &= style.pair(&self.rendered, value, pairs);
@@ -329,9 +334,11 @@ impl Plan {
             header,
             severity,
             actiontrail: judge,
-            names_topic: pieces().any(|piece| matches!(piece, Piece::Topic)),
-            names_source: pieces().any(|piece| matches!(piece, Piece::Source)),
-            named_tags: pieces().filter_map(tag).collect(),
+            named: Named {
+                topic: pieces().any(|piece| matches!(piece, Piece::Topic)),
+                source: pieces().any(|piece| matches!(piece, Piece::Source)),
+                tags: pieces().filter_map(tag).collect(),
+            },
             entries,
             unmapped: params.unmapped,
             lookup,
