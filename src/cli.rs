@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Moment, Sources, load, units};
 
 pub mod config;
+pub mod dead_letter;
 pub mod demo;
 mod group;
 pub mod run;
@@ -53,6 +54,9 @@ pub enum Command {
     /// The whole path on this machine, no account needed: emulator, forwarder and sink over TLS
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Logs that the sink refused for good: list them, show them, send them again
+    #[command(after_help = DEAD_LETTER_EXAMPLES)]
+    DeadLetter(DeadLetterArgs),
 }
 
 /// Where settings come from; shared by all commands that need them.
@@ -125,6 +129,46 @@ pub struct SeekArgs {
     /// Say what would happen and move nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `sls2siem dead-letter`
+#[derive(Args, Clone, Debug)]
+pub struct DeadLetterArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Which of the three.
+    #[command(subcommand)]
+    pub command: DeadLetterCommand,
+}
+
+/// What to do with the dead letter.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLetterCommand {
+    /// Files with their number of records, and the reasons of those that are left
+    Ls {
+        /// Directory, instead of the one in the settings
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print records as lines of JSON
+    Show {
+        /// Directory, instead of the one in the settings
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Those that were sent again, too
+        #[arg(long)]
+        all: bool,
+        /// A file, or one line of it; all files without it
+        #[arg(value_name = "FILE[:LINE]")]
+        files: Vec<String>,
+    },
+    /// Send records to the sink of their pipeline again; files whose records are all taken move to replayed/
+    Replay {
+        /// A file, or one line of it; all files without it
+        #[arg(value_name = "FILE[:LINE]")]
+        files: Vec<String>,
+    },
 }
 
 /// `sls2siem demo`
@@ -210,6 +254,15 @@ Examples:
   sls2siem seek --to end --shard 3                     skip the backlog of one shard
 
 Exit code 0: moved, or nothing to move; 1: live consumers hold the shards, or SLS has trouble; 69: unreachable; 77: refused";
+
+const DEAD_LETTER_EXAMPLES: &str = "\
+Examples:
+  sls2siem dead-letter --config sls2siem.toml ls
+  sls2siem dead-letter ls --dir /var/lib/sls2siem/dead
+  sls2siem dead-letter --config sls2siem.toml show | jq -r .event
+  sls2siem dead-letter --config sls2siem.toml replay     works beside a running forwarder
+
+Exit code of replay: 0 nothing is left; 1 something stays, each with its reason on standard error";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

@@ -80,14 +80,15 @@ pub struct Mailbox {
 
 impl Writer {
     /// Makes the directory, tries whether it can be written to, and starts the thread.
-    pub fn start(spec: WriterSpec) -> Result<Self, DeadLetterError> {
+    pub fn start(spec: &WriterSpec) -> Result<Self, DeadLetterError> {
         make_dir(&spec.dir)?;
         let files =
-            Files::new(&spec).map_err(|source| DeadLetterError::Dir { path: spec.dir.clone(), source })?;
+            Files::new(spec).map_err(|source| DeadLetterError::Dir { path: spec.dir.clone(), source })?;
         let (posts, inbox) = mpsc::channel();
+        let clock = spec.clock;
         let thread = thread::Builder::new()
             .name("s2s-dead".into())
-            .spawn(move || serve(files, spec.clock, &inbox))
+            .spawn(move || serve(files, clock, &inbox))
             .map_err(DeadLetterError::Thread)?;
         Ok(Self { posts, thread })
     }

@@ -12,6 +12,7 @@ pub mod clock;
 mod conn;
 pub mod core;
 mod datagram;
+pub mod dialogue;
 mod executor;
 mod net;
 pub mod probe;

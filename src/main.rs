@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Status(args) => cli::status::execute(args, environment()),
         Command::Seek(args) => cli::seek::execute(args, environment()),
         Command::Config(args) => cli::config::execute(args, environment()),
+        Command::DeadLetter(args) => cli::dead_letter::execute(args, environment()),
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };
     exit.into()

@@ -137,7 +137,7 @@ fn reason<'a>(refusal: &'a Refusal, index: Option<&str>) -> (String, Option<Resp
             let response = Response { status: *code, text: text.as_str().into(), ..Response::default() };
             (format!("RELP {code}: {text}"), Some(response))
         }
-        Refusal::Oversize { bytes, limit } => (format!("{bytes} bytes, {limit} allowed"), None),
+        Refusal::Oversize { bytes } => (format!("{bytes} bytes are more than max_message_bytes"), None),
     }
 }
 

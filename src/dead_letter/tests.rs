@@ -50,7 +50,7 @@ fn post(writer: &Writer, letters: Vec<DeadLetter>) -> Vec<Result<(), String>> {
 fn what_was_answered_safe_stands_in_the_file_word_for_word() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/dead");
-    let writer = Writer::start(spec(&path)).unwrap();
+    let writer = Writer::start(&spec(&path)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     let sent: [&[u8]; 3] = [b"{\"event\":\"\\u0000 \xc3\xa9\"}\n", b"two", b"\xff\xfe\n"];
     let letters = (0..).zip(sent).map(|(number, bytes)| letter(number, bytes)).collect();
@@ -77,7 +77,7 @@ fn what_was_answered_safe_stands_in_the_file_word_for_word() {
 #[test]
 fn files_rotate_by_size_and_are_found_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = Writer::start(WriterSpec { rotate_bytes: 1, ..spec(dir.path()) }).unwrap();
+    let writer = Writer::start(&WriterSpec { rotate_bytes: 1, ..spec(dir.path()) }).unwrap();
     for number in 0..12 {
         assert_eq!(post(&writer, vec![letter(number, b"x")]), [Ok(())]);
     }
@@ -94,7 +94,7 @@ fn files_rotate_by_size_and_are_found_in_order() {
 fn a_disk_that_takes_nothing_is_an_answer_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("dead");
-    let writer = Writer::start(spec(&path)).unwrap();
+    let writer = Writer::start(&spec(&path)).unwrap();
     assert_eq!(post(&writer, vec![letter(0, b"x")]), [Ok(())]);
     // The directory goes away under the running writer: the name of the next file cannot be made.
     fs::rename(&path, dir.path().join("away")).unwrap();
@@ -105,13 +105,13 @@ fn a_disk_that_takes_nothing_is_an_answer_and_recovers() {
     assert_eq!(files(&path).unwrap().len(), 1);
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(Writer::start(spec(&file)), Err(DeadLetterError::NotADirectory { .. })));
+    assert!(matches!(Writer::start(&spec(&file)), Err(DeadLetterError::NotADirectory { .. })));
 }
 
 #[test]
 fn done_lines_are_kept_apart_and_a_file_moves_only_when_all_is_done() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = Writer::start(spec(dir.path())).unwrap();
+    let writer = Writer::start(&spec(dir.path())).unwrap();
     post(&writer, (0..30).map(|number| letter(number, b"x")).collect());
     let path = files(dir.path()).unwrap().remove(0);
     let left = || Letters::read(&path).unwrap().left().map(|entry| entry.line).collect::<Vec<_>>();
@@ -137,7 +137,7 @@ fn done_lines_are_kept_apart_and_a_file_moves_only_when_all_is_done() {
 #[test]
 fn a_torn_end_is_no_record() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = Writer::start(spec(dir.path())).unwrap();
+    let writer = Writer::start(&spec(dir.path())).unwrap();
     post(&writer, vec![letter(0, b"x")]);
     writer.stop();
     let path = files(dir.path()).unwrap().remove(0);

@@ -186,10 +186,8 @@ pub enum Refusal {
     },
     /// It is larger than a message may be.
     Oversize {
-        /// Its bytes.
+        /// Its bytes, framing included.
         bytes: u64,
-        /// Bytes allowed.
-        limit: u64,
     },
 }
 

@@ -58,7 +58,7 @@ struct Told {
 /// All refused records of a pipeline on one executor.
 #[derive(Debug)]
 pub struct Letters {
-    letters: Vec<Letter>,
+    held: Vec<Letter>,
     /// Offered to the sink again, not settled yet.
     offered: Vec<Segment>,
     troubles: BTreeMap<ShardId, Trouble>,
@@ -71,7 +71,7 @@ impl Letters {
     /// None yet.
     pub fn new(seed: u64) -> Self {
         Self {
-            letters: Vec::new(),
+            held: Vec::new(),
             offered: Vec::new(),
             troubles: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -103,7 +103,7 @@ impl Letters {
             let wait = if again { OFFER_AGAIN } else { Duration::ZERO };
             self.troubles.entry(first.shard).or_default().raise(cx, shard_scope(first.shard), cause, wait);
         }
-        self.letters.push(letter);
+        self.held.push(letter);
     }
 
     /// The writer says whether a record is on disk.
@@ -115,10 +115,10 @@ impl Letters {
         cx: &mut Context,
     ) {
         // A shard that was given up meanwhile has taken its letters with it.
-        let Some(at) = self.letters.iter().position(|letter| letter.id == id) else { return };
+        let Some(at) = self.held.iter().position(|letter| letter.id == id) else { return };
         match result {
             Ok(()) => {
-                let Letter { frame, record, .. } = self.letters.swap_remove(at);
+                let Letter { frame, record, .. } = self.held.swap_remove(at);
                 self.backoff.reset();
                 cx.counters.dead_letter_records += u64::from(frame.records());
                 cx.settle(&frame.segments, Settled::DeadLettered);
@@ -130,7 +130,7 @@ impl Letters {
             }
             Err(detail) => {
                 let wait = self.backoff.next_wait();
-                let Some(letter) = self.letters.get_mut(at) else { return };
+                let Some(letter) = self.held.get_mut(at) else { return };
                 letter.stage = Stage::WriteAt(now + wait);
                 let Some(shard) = letter.frame.segments.first().map(|segment| segment.shard) else { return };
                 let trouble = self.troubles.entry(shard).or_default();
@@ -141,15 +141,15 @@ impl Letters {
 
     /// The next frame to offer to the sink again. Writes that are due are asked for.
     pub fn poll_again(&mut self, now: Instant, cx: &mut Context) -> Option<Frame> {
-        for letter in &mut self.letters {
+        for letter in &mut self.held {
             if matches!(letter.stage, Stage::WriteAt(at) if at <= now) {
                 letter.stage = Stage::Writing;
                 write(letter, cx);
             }
         }
         let due = |letter: &Letter| matches!(letter.stage, Stage::OfferAt(at) if at <= now);
-        let at = self.letters.iter().position(due)?;
-        let Letter { frame, .. } = self.letters.remove(at);
+        let at = self.held.iter().position(due)?;
+        let Letter { frame, .. } = self.held.remove(at);
         self.offered.extend(frame.segments.iter().copied());
         Some(frame)
     }
@@ -174,7 +174,7 @@ impl Letters {
             Stage::WriteAt(at) | Stage::OfferAt(at) => Some(at),
             Stage::Writing | Stage::Kept => None,
         };
-        self.letters.iter().filter_map(due).min()
+        self.held.iter().filter_map(due).min()
     }
 
     /// True while a refused record of this shard waits for an operator or for the disk.
@@ -185,15 +185,15 @@ impl Letters {
     /// The holding of a shard is over: its records are somebody else's now.
     pub fn forget(&mut self, shard: ShardId, epoch: Epoch, cx: &mut Context) {
         let stale = |segment: &Segment| segment.shard == shard && segment.epoch == epoch;
-        let mut kept = Vec::with_capacity(self.letters.len());
-        for letter in self.letters.drain(..) {
+        let mut kept = Vec::with_capacity(self.held.len());
+        for letter in self.held.drain(..) {
             if letter.frame.segments.iter().all(stale) {
-                cx.pool.give(letter.frame)
+                cx.pool.give(letter.frame);
             } else {
-                kept.push(letter)
+                kept.push(letter);
             }
         }
-        self.letters = kept;
+        self.held = kept;
         self.offered.retain(|segment| !stale(segment));
         self.told.remove(&shard);
         self.relieve(shard, cx);
@@ -201,7 +201,7 @@ impl Letters {
 
     /// The trouble of a shard is over with its last refused record.
     fn relieve(&mut self, shard: ShardId, cx: &mut Context) {
-        let waits = self.letters.iter().any(|letter| {
+        let waits = self.held.iter().any(|letter| {
             letter.stage != Stage::Writing
                 && letter.frame.segments.iter().any(|segment| segment.shard == shard)
         });

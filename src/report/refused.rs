@@ -14,7 +14,7 @@ pub(super) fn cause(record: &RefusedRecord) -> String {
     let why = match &record.refusal {
         Refusal::Hec(answer) => hec::cause(answer),
         Refusal::Relp { code, text } => format!("RELP response {code}: {}", clean(text)),
-        Refusal::Oversize { bytes, limit } => format!("{bytes} bytes, {limit} allowed"),
+        Refusal::Oversize { bytes } => format!("{bytes} bytes are more than max_message_bytes"),
     };
     format!("{why}; log {} of the pull at cursor {}", record.number, clean(record.cursor.as_str()))
 }

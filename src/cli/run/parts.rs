@@ -193,7 +193,7 @@ fn hec_sink(hec: &HecConfig) -> sink::Params {
 pub(super) fn dead_letter(config: &DeadLetterConfig) -> Result<Option<Writer>, DeadLetterError> {
     let Some(dir) = config.dir.clone() else { return Ok(None) };
     let rotate_bytes = u64::try_from(config.rotate_bytes).unwrap_or(u64::MAX);
-    Writer::start(WriterSpec { dir, rotate_bytes, clock: clock::wall }).map(Some)
+    Writer::start(&WriterSpec { dir, rotate_bytes, clock: clock::wall }).map(Some)
 }
 
 /// Whose records the dead letter gets from a pipeline.
@@ -219,7 +219,7 @@ pub(super) fn source(sls: &SlsConfig) -> TargetSpec {
 }
 
 /// Where frames go to.
-pub(super) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
+pub(in crate::cli) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
     let hec = match sink {
         SinkConfig::Hec(hec) => hec,
         SinkConfig::Syslog(syslog) => return super::syslog::endpoints(syslog),

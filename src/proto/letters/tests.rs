@@ -108,7 +108,7 @@ fn without_a_dead_letter_it_is_offered_again_and_settles_only_through_the_sink()
 fn an_oversize_record_is_kept_and_never_sent() {
     let (mut cx, mut letters) = (context(false), Letters::new(1));
     let one = frame(3, &mut cx);
-    letters.add(NOW, one, Refusal::Oversize { bytes: 9_000, limit: 8_000 }, Cursor::new("a"), &mut cx);
+    letters.add(NOW, one, Refusal::Oversize { bytes: 9_000 }, Cursor::new("a"), &mut cx);
     assert!(letters.holds(SHARD));
     assert_eq!(letters.poll_timeout(), None);
     assert!(letters.poll_again(NOW + OFFER_AGAIN * 100, &mut cx).is_none());

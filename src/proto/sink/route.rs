@@ -92,7 +92,7 @@ struct Endpoint {
 /// All addresses of one sink.
 #[derive(Debug)]
 pub(super) struct Routes {
-    routes: Vec<Route>,
+    known: Vec<Route>,
     endpoints: Vec<Endpoint>,
     /// The sink can ask addresses for their health, so the second failure in a row puts one out of use.
     pub(super) asks_health: bool,
@@ -114,7 +114,7 @@ impl Routes {
         for at in 0..endpoints.len() {
             cx.actions.push_back(Action::Resolve(EndpointId(u16::try_from(at).unwrap_or(u16::MAX))));
         }
-        Self { routes: Vec::new(), endpoints, asks_health: false, asks_first: false }
+        Self { known: Vec::new(), endpoints, asks_health: false, asks_first: false }
     }
 
     pub(super) fn handle_routes(
@@ -132,7 +132,7 @@ impl Routes {
                 let wait = entry.backoff.next_wait();
                 entry.resolve_at = Some(now + wait);
                 // Known addresses stay in use: a name server that is down is no reason to stop.
-                if !self.routes.iter().any(|route| route.endpoint == endpoint) {
+                if !self.known.iter().any(|route| route.endpoint == endpoint) {
                     let cause = Cause::Transport(Closed { kind: ClosedKind::Resolve, detail });
                     entry.trouble.raise(cx, Scope::Sink(endpoint), cause, wait);
                 }
@@ -141,15 +141,15 @@ impl Routes {
         };
         entry.backoff.reset();
         entry.resolve_at = Some(now + RESOLVE_EVERY);
-        for route in self.routes.iter_mut().filter(|route| route.endpoint == endpoint) {
+        for route in self.known.iter_mut().filter(|route| route.endpoint == endpoint) {
             route.gone = !found.contains(&route.id);
         }
         for id in found {
-            if self.routes.iter().any(|route| route.id == id) {
+            if self.known.iter().any(|route| route.id == id) {
                 continue;
             }
             let backoff = Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64());
-            self.routes.push(Route {
+            self.known.push(Route {
                 id,
                 endpoint,
                 paused_until: None,
@@ -164,7 +164,7 @@ impl Routes {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
-        for route in &mut self.routes {
+        for route in &mut self.known {
             route.paused_until = route.paused_until.filter(|until| *until > now);
         }
         for (at, endpoint) in self.endpoints.iter_mut().enumerate() {
@@ -181,11 +181,11 @@ impl Routes {
 
     /// When the first paused address may be used again.
     pub(super) fn next_resume(&self) -> Option<Instant> {
-        self.routes.iter().filter_map(|route| route.paused_until).min()
+        self.known.iter().filter_map(|route| route.paused_until).min()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
-        self.routes.iter().map(|route| route.id)
+        self.known.iter().map(|route| route.id)
     }
 
     pub(super) fn endpoint(&self, id: RouteId) -> Option<EndpointId> {
@@ -206,7 +206,7 @@ impl Routes {
         let due = move |route: &&Route| {
             route.ejected && !route.gone && route.paused_until.is_none_or(|until| until <= now)
         };
-        self.routes.iter().filter(due).map(|route| route.id)
+        self.known.iter().filter(due).map(|route| route.id)
     }
 
     /// It said that it is well: requests may go there again. Whether they succeed is another question.
@@ -218,7 +218,7 @@ impl Routes {
 
     /// What stood against all addresses may be repaired: they are tried at once.
     pub(super) fn try_all(&mut self) {
-        for route in &mut self.routes {
+        for route in &mut self.known {
             route.paused_until = None;
             route.backoff.reset();
         }
@@ -317,10 +317,10 @@ impl Routes {
     }
 
     fn find(&self, id: RouteId) -> Option<&Route> {
-        self.routes.iter().find(|route| route.id == id)
+        self.known.iter().find(|route| route.id == id)
     }
 
     fn find_mut(&mut self, id: RouteId) -> Option<&mut Route> {
-        self.routes.iter_mut().find(|route| route.id == id)
+        self.known.iter_mut().find(|route| route.id == id)
     }
 }

@@ -31,7 +31,8 @@ use self::drain::Limits;
 use self::ends::Manner;
 use self::held::Held;
 use crate::proto::context::{Context, Settled};
-use crate::proto::event::{Action, Ledger};
+use crate::proto::event::{Action, Ledger, Refusal};
+use crate::proto::format::syslog::MARK_BYTES;
 use crate::proto::frame::Frame;
 use crate::proto::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
 use crate::proto::sink::route::Routes;
@@ -186,8 +187,13 @@ impl Syslog {
             if let Some(took) = heard.took {
                 self.note_proof(now, at, took, cx);
             }
-            for (frame, code, text) in heard.refused {
-                self.held.add(now, frame, code, text, cx);
+            for (mut frame, code, text) in heard.refused {
+                if cx.has_dead_letter {
+                    unmark(&mut frame.bytes);
+                    cx.refuse(frame, Refusal::Relp { code, text });
+                } else {
+                    self.held.add(now, frame, code, text, cx);
+                }
             }
             if let Some(shard) = heard.forgiven {
                 self.held.forgive(shard, cx);
@@ -322,6 +328,22 @@ fn settle(now: Instant, sent: queue::Sent, cx: &mut Context) -> Duration {
 
 fn first_shard(frame: &Frame) -> ShardId {
     frame.segments.first().map_or(ShardId(u32::MAX), |segment| segment.shard)
+}
+
+/// Takes the marks in front of messages out; a record that was split becomes lines.
+fn unmark(bytes: &mut Vec<u8>) {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.as_slice();
+    while let Some((mark, behind)) = rest.split_first_chunk::<MARK_BYTES>() {
+        let [a, b, c, d, _] = *mark;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if !plain.is_empty() {
+            plain.push(b'\n');
+        }
+        plain.extend_from_slice(behind.get(..length).unwrap_or(behind));
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    *bytes = plain;
 }
 
 /// An epoch holds at most this part of the memory for frames.

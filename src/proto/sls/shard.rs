@@ -20,7 +20,7 @@ use self::pace::Pace;
 use self::pull::{Pull, PullEvent, Want};
 use crate::proto::context::{Context, Trouble, shard_scope};
 use crate::proto::counters::ShardGauge;
-use crate::proto::event::{Action, Cause, Closed, Report, To};
+use crate::proto::event::{Action, Cause, Closed, Refusal, Report, To};
 use crate::proto::flow::{Credit, Flow};
 use crate::proto::format::Encoder;
 use crate::proto::frame::Frame;
@@ -328,6 +328,12 @@ impl Shard {
             moved = true;
             match body.fill(frame, batch.bytes, (self.id, self.epoch), around) {
                 Ok(Filled::Frame) => push_filled(&mut self.filling, push),
+                Ok(Filled::Oversize) => {
+                    if let Some(frame) = self.filling.take() {
+                        let bytes = frame.bytes.len() as u64;
+                        around.cx.refuse(frame, Refusal::Oversize { bytes });
+                    }
+                }
                 Ok(Filled::BodyEnd) => {
                     self.body = None;
                     break;

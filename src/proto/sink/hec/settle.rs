@@ -93,7 +93,7 @@ impl Hec {
             Judgement::TooLarge { answer } => self.too_large(route, request, answer, cx),
             Judgement::Partial { accepted, ack_id, busy: false, answer } => {
                 self.routes.succeed(now, route, Duration::ZERO, false, cx);
-                self.partly_taken(now, at, request, (accepted, ack_id), answer, cx);
+                self.partly_taken(now, at, request, (accepted, ack_id), &answer, cx);
             }
             Judgement::Again { answer, ambiguous, hold, new_channel } => {
                 if ambiguous {
@@ -143,11 +143,11 @@ impl Hec {
         at: usize,
         mut request: Request,
         (accepted, ack_id): (u32, Option<AckId>),
-        answer: HecAnswer,
+        answer: &HecAnswer,
         cx: &mut Context,
     ) {
         self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
-        refuse_front(now, &mut request.frame, &answer, cx);
+        refuse_front(now, &mut request.frame, answer, cx);
         if request.frame.segments.is_empty() {
             cx.pool.give(request.frame);
         } else {

@@ -38,6 +38,8 @@ pub(super) type Entered = (PullId, Ranges, u32);
 pub(super) enum Filled {
     /// The frame is full.
     Frame,
+    /// The frame holds one record, which is larger than the sink takes.
+    Oversize,
     /// Every wanted record is encoded.
     BodyEnd,
 }
@@ -106,8 +108,11 @@ impl Body {
             };
             around.cx.counters.invalid_utf8_records += u64::from(encoded.invalid_utf8);
             self.note(frame, (shard, epoch), start, start + encoded.records);
-            if encoded.before_oversize || encoded.oversize {
-                // A record that the sink does not take travels alone.
+            if encoded.oversize {
+                return Ok(Filled::Oversize);
+            }
+            if encoded.before_oversize {
+                // A record that the sink does not take leaves alone.
                 return Ok(Filled::Frame);
             }
             if encoded.records == 0 {

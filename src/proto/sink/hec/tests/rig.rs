@@ -17,11 +17,11 @@ pub(super) fn params() -> Params {
         endpoints: vec![Endpoint { authority: "one:8088".into(), base_path: String::new() }],
         token: String::from("t").into(),
         ack: AckMode::Auto,
-        ack_timeout: Duration::from_secs(300),
+        ack_timeout: Duration::from_mins(5),
         poll_interval: SECOND,
         connections: 2,
         pipeline_depth: 4,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         gzip: false,
     }
 }
@@ -34,10 +34,9 @@ pub(super) fn ok(id: Option<u64>) -> String {
 
 /// Lines with number and index (or filler).
 pub(super) fn lines(of: &[(u32, &str)]) -> Vec<u8> {
-    of.iter()
-        .map(|(number, index)| format!("{{\"index\":\"{index}\",\"event\":{{\"n\":{number}}}}}\n"))
-        .collect::<String>()
-        .into_bytes()
+    let line =
+        |(number, index): &(u32, &str)| format!("{{\"index\":\"{index}\",\"event\":{{\"n\":{number}}}}}\n");
+    of.iter().map(line).collect::<Vec<_>>().concat().into_bytes()
 }
 
 /// The ids of a poll.
