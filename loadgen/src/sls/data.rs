@@ -238,7 +238,8 @@ impl ShardData {
         self.oldest + self.received.partition_point(|time| u64::from(*time) < unix_s) as u64
     }
 
-    /// Up to `count` readable groups from `first`, ending before `end` and, after the first, within `bytes_max`.
+    /// Up to `count` readable groups from `first`, ending before `end` and, after the first, within `bytes_max`: at the
+    /// border of a segment where there is one.
     pub(crate) fn range(&self, first: u64, count: u64, end: u64, bytes_max: usize) -> Range {
         let end = end.min(self.visible).min(first.saturating_add(count));
         let mut range = Range { first, next: first, ..Range::default() };
@@ -249,11 +250,12 @@ impl ShardData {
             let start = segment.end_of(from);
             let room = bytes_max.saturating_sub(range.raw_bytes);
             if segment.end_of(to) - start > room {
+                // A part would have to be compressed for this answer alone, and the rest of it for the next one.
+                if range.next > first {
+                    break;
+                }
                 let fits = segment.ends.partition_point(|end| *end <= start + room) as u64;
-                to = if range.next == first { fits.max(from + 1) } else { fits };
-            }
-            if to <= from {
-                break;
+                to = fits.max(from + 1);
             }
             range.raw_bytes += segment.end_of(to) - start;
             range.logs += segment.logs_before(to) - segment.logs_before(from);
