@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use loadgen::payload::{Payload, Profile};
-use loadgen::sls::{Fill, Judgement, LeaseState, SlsConfig, SlsServer};
+use loadgen::sls::{AccessKey, Fill, Judgement, LeaseState, SlsConfig, SlsServer};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vendor_sdk");
 
@@ -54,10 +54,12 @@ fn script(python: &PathBuf, server: &SlsServer, name: &str) -> Command {
     command
 }
 
-/// With the processor that `calls.py` names.
+/// With the processor and the temporary key that `calls.py` names.
 fn settings() -> SlsConfig {
-    let low = ("low".to_owned(), "* | where cast(n as bigint) < 10".to_owned());
-    SlsConfig { processors: vec![low], ..SlsConfig::default() }
+    let mut config = SlsConfig::default();
+    config.processors.push(("low".to_owned(), "* | where cast(n as bigint) < 10".to_owned()));
+    config.keys.push(AccessKey::new("temporary", "its-secret").with_token("its-token"));
+    config
 }
 
 #[test]
@@ -270,6 +272,8 @@ fn it_consumes_through_a_query_and_a_processor() {
     let server = SlsServer::start(SlsConfig { processors, ..SlsConfig::default() }).unwrap();
     let payload = Payload::new(Profile::Tiny, 5).with_logs_per_group(25);
     server.store().fill_all(Fill::new(payload, 1000)).unwrap();
+    // Who may not list groups makes one and takes it that it was there before.
+    server.set_key(AccessKey::new("testAccessKeyId", "testAccessKeySecret").without("log:ListConsumerGroup"));
     let query = serde_json::json!({ "query": "* | where seq like '%0' and seq not in ('0-10', '1-20')" });
     let first = Consumer::with(&python, &server, &["one", "v1", "lz4"], &query);
     let mut seen = take(&first, 198);
@@ -281,6 +285,7 @@ fn it_consumes_through_a_query_and_a_processor() {
     want.retain(|line| line != "0 0-10" && line != "1 1-20");
     want.sort();
     assert_eq!(seen, want);
+    assert!(server.stats().refusals.contains_key("Unauthorized"));
     assert!(server.store().delete_group("group").unwrap());
     let processor = serde_json::json!({ "processor": "even" });
     let second = Consumer::with(&python, &server, &["two", "v4", "zstd"], &processor);

@@ -190,6 +190,15 @@ def refusals(version):
         refused("SignatureNotMatch", 401, elsewhere.list_shards, P, L)
 
 
+def temporary(version):
+    def with_token(token):
+        return LogClient(reach.ENDPOINT, "temporary", "its-secret", token, auth_version=version, region="cn-hangzhou")
+
+    assert len(with_token("its-token").list_shards(P, L).shards) == 2
+    refused("Unauthorized", 401, with_token("another-token").list_shards, P, L)
+    refused("Unauthorized", 401, with_token(None).list_shards, P, L)
+
+
 for number, version in enumerate(("v1", "v4")):
     writes_and_pulls(version, number * 100)
     cursors(version)
@@ -197,4 +206,5 @@ for number, version in enumerate(("v1", "v4")):
     stores(version)
     filters(version)
     refusals(version)
+    temporary(version)
     print("calls", version, "ok", flush=True)
