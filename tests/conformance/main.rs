@@ -27,6 +27,7 @@ mod handover;
 mod listener;
 mod rig;
 mod setup;
+mod side_by_side;
 mod stdout;
 mod syslog;
 mod vendor;
