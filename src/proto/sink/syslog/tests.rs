@@ -186,6 +186,12 @@ impl Rig {
         self.now = end;
     }
 
+    /// The next deadline, the regular looking up of names left out.
+    fn deadline(&self) -> Option<Instant> {
+        let lookups = self.sink.routes.poll_timeout();
+        self.sink.poll_timeout().filter(|at| Some(*at) != lookups)
+    }
+
     fn wire(&self, conn: ConnId) -> &[u8] {
         self.wire.get(&conn).map_or(&[], Vec::as_slice)
     }

@@ -51,7 +51,7 @@ fn messages_flow_as_far_as_the_window_and_are_settled_by_their_answers() {
     rig.receive(conn, b"5 rsp 6 200 OK\n6 rsp 6 200 OK\n");
     assert_eq!(rig.settled, [0, 1, 2, 3, 4]);
     rig.assert_balanced();
-    assert_eq!(rig.sink.poll_timeout(), None);
+    assert_eq!(rig.deadline(), None);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn the_last_frames_are_proven_without_any_that_follow() {
     assert!(rig.connecting.is_empty(), "nobody needs another connection");
     rig.drains(conn);
     assert_eq!(rig.settled, [0]);
-    assert_eq!(rig.sink.poll_timeout(), None);
+    assert_eq!(rig.deadline(), None);
     rig.assert_balanced();
 }
 
