@@ -193,6 +193,8 @@ pub struct DemoArgs {
 pub enum DemoSink {
     /// HTTP Event Collector over TLS
     Hec,
+    /// Syslog over TLS: RFC 5424, octet counts, acknowledged when read to the end
+    Syslog,
 }
 
 /// Reads the command line; the error is help, the version or a wrong usage, for [`clap_exit_code`].
@@ -268,8 +270,10 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   sls2siem demo
   sls2siem demo --rate 100MB/s --seconds 30
+  sls2siem demo --sink syslog
   sls2siem demo --fault hec.503=5%,pull.tear=5%  nothing may be lost
   sls2siem demo --fault hec.reset-after=2%       answers lost on the way: duplicates, but no loss
+  sls2siem demo --sink syslog --fault syslog.reset=0.01%
 
 Exit code 0: everything sent was delivered and the checkpoints stand at the end; 1: it was not";
 
