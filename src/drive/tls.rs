@@ -15,6 +15,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -107,9 +108,13 @@ impl Client {
                     path: key.clone(),
                     source,
                 })?;
-                builder
+                let mut config = builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|source| TlsError::Identity { path: cert.clone(), source })?
+                    .map_err(|source| TlsError::Identity { path: cert.clone(), source })?;
+                // A server on OpenSSL that asks for certificates and names no session context, such as rsyslog, offers
+                // tickets and answers each of them with the alert InternalError.
+                config.resumption = Resumption::disabled();
+                config
             }
             _ => return Err(TlsError::HalfIdentity),
         };
