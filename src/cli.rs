@@ -11,19 +11,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Moment, Sources, load, units};
 
+pub mod check;
 pub mod config;
 pub mod dead_letter;
 pub mod demo;
 mod group;
+pub mod manual;
+pub mod preview;
 pub mod run;
 pub mod seek;
 pub mod status;
+
+/// The version, with the commit that it was built from where that is known.
+pub const VERSION: &str = env!("SLS2SIEM_VERSION");
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "sls2siem",
-    version,
+    version = VERSION,
     about = "Forwards Alibaba Cloud SLS logs to Splunk HEC or syslog; every log arrives at least once",
     after_help = EXAMPLES,
     subcommand_required = true,
@@ -42,6 +48,12 @@ pub enum Command {
     /// Forward until SIGTERM or SIGINT, then drain, save the checkpoints and exit 0
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Look at host, settings, SLS and sink, and say what to do where something is missing; changes nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Print the frames that the sink would get; sends nothing and moves no checkpoint
+    #[command(after_help = PREVIEW_EXAMPLES)]
+    Preview(PreviewArgs),
     /// Print the merged settings, secrets masked, and where each value came from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -51,6 +63,9 @@ pub enum Command {
     /// Move the consumer group's checkpoints: send logs again, or skip some
     #[command(after_help = SEEK_EXAMPLES)]
     Seek(SeekArgs),
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual(ManualArgs),
     /// The whole path on this machine, no account needed: emulator, forwarder and sink over TLS
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
@@ -87,6 +102,34 @@ pub struct RunArgs {
     /// Exit 69 or 77 when SLS or the sink cannot be reached or refuses us at start, instead of trying on
     #[arg(long)]
     pub fail_fast: bool,
+}
+
+/// `sls2siem check`
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// One JSON document in place of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Send two numbered test messages to each syslog receiver
+    #[arg(long)]
+    pub probe: bool,
+}
+
+/// `sls2siem preview`
+#[derive(Args, Clone, Debug, Default)]
+pub struct PreviewArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// How many logs
+    #[arg(short, long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub number: u32,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
 }
 
 /// `sls2siem config`
@@ -171,6 +214,13 @@ pub enum DeadLetterCommand {
     },
 }
 
+/// `sls2siem manual`
+#[derive(Args, Clone, Debug)]
+pub struct ManualArgs {
+    /// Where to
+    pub dir: PathBuf,
+}
+
 /// `sls2siem demo`
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
@@ -223,6 +273,7 @@ fn moment(text: &str) -> Result<Moment, String> {
 const EXAMPLES: &str = "\
 Examples:
   sls2siem demo                                  see it work on this machine
+  sls2siem check --config sls2siem.toml          is everything there that a run needs?
   sls2siem run --config sls2siem.toml            forward
   SLS_ENDPOINT=cn-hangzhou.log.aliyuncs.com SLS_PROJECT=p SLS_LOGSTORE=l SLS_CG=siem \\
   SLS_AK_ID=… SLS_AK_KEY=… HEC_URL=https://splunk:8088 HEC_TOKEN=… sls2siem run
@@ -236,6 +287,46 @@ Examples:
   sls2siem run --config /etc/sls2siem/sls2siem.toml
   sls2siem run --config base.toml --set sls.project=other --set hec.batch_bytes=2MiB
   sls2siem run --fail-fast                       settings from the environment; give up when refused at start";
+
+const CHECK_EXAMPLES: &str = r#"Examples:
+  sls2siem check --config sls2siem.toml
+  sls2siem check --config sls2siem.toml --json | jq '.findings[] | select(.grade == "fail")'
+  sls2siem check --probe                         settings from the environment; test messages to syslog
+
+Exit code 0: nothing to repair (warnings are no failure); 1: something is; 78: the settings cannot be read
+
+The RAM policy that `run` needs, and no more; fill in project and logstore. check, status, preview and seek
+also list the shards (log:ListShards):
+  {
+    "Version": "1",
+    "Statement": [
+      {
+        "Effect": "Allow",
+        "Action": [
+          "log:GetCursorOrData",
+          "log:ListShards",
+          "log:ListConsumerGroup",
+          "log:CreateConsumerGroup",
+          "log:UpdateConsumerGroup",
+          "log:ConsumerGroupHeartBeat",
+          "log:GetConsumerGroupCheckPoint",
+          "log:ConsumerGroupUpdateCheckPoint"
+        ],
+        "Resource": [
+          "acs:log:*:*:project/my-project/logstore/my-logstore",
+          "acs:log:*:*:project/my-project/logstore/my-logstore/*"
+        ]
+      }
+    ]
+  }"#;
+
+const PREVIEW_EXAMPLES: &str = "\
+Examples:
+  sls2siem preview --config sls2siem.toml        ten logs as the sink would get them
+  sls2siem preview -n 100 --set hec.index=test | jq .event
+  sls2siem preview --set sls.start=end           of a new group, from the newest log on
+
+It begins at the checkpoints of the consumer group, or where [sls] start says if there are none";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

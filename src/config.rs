@@ -191,6 +191,31 @@ pub enum CredentialsConfig {
 }
 
 impl CredentialsConfig {
+    /// The same kind of source, and the same files or role; what they hold is not compared.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Static(_), Self::Static(_)) | (Self::Environment(_), Self::Environment(_)) => true,
+            (
+                Self::EcsRamRole { role, metadata_url, hardened_only },
+                Self::EcsRamRole { role: other_role, metadata_url: other_url, hardened_only: other_hardened },
+            ) => role == other_role && metadata_url == other_url && hardened_only == other_hardened,
+            (
+                Self::File { access_key_id_file, access_key_secret_file, security_token_file, .. },
+                Self::File {
+                    access_key_id_file: other_id,
+                    access_key_secret_file: other_secret,
+                    security_token_file: other_token,
+                    ..
+                },
+            ) => {
+                access_key_id_file == other_id
+                    && access_key_secret_file == other_secret
+                    && security_token_file == other_token
+            }
+            _ => false,
+        }
+    }
+
     /// The keys that are known at start; none with an ECS role.
     pub fn keys(&self) -> Option<&Keys> {
         match self {
@@ -542,6 +567,26 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The paths of the keys whose values differ; no values, some are secret.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let names: std::collections::BTreeSet<Option<&str>> = [None]
+            .into_iter()
+            .chain(self.settings.pipelines().chain(other.settings.pipelines()).map(Some))
+            .collect();
+        let mut paths = Vec::new();
+        for pipeline in names {
+            for key in schema::KEYS {
+                let value =
+                    |settings: &Settings| settings.at(pipeline, key).map(|setting| setting.raw.clone());
+                if value(&self.settings) != value(&other.settings) {
+                    let prefix = pipeline.map_or_else(String::new, |name| format!("pipeline.{name}."));
+                    paths.push(format!("{prefix}{}.{}", key.table, key.name));
+                }
+            }
+        }
+        paths
+    }
+
     /// The merged settings as TOML, secrets masked, with a comment on what differs from the default.
     pub fn to_toml(&self) -> String {
         print::to_toml(&self.settings, &self.config)

@@ -15,6 +15,7 @@ pub mod placement;
 pub mod replay;
 pub mod signals;
 pub mod sls_api;
+pub mod supervisor;
 
 use crate::drive::clock;
 use crate::proto::event::{Alarm, Cause};

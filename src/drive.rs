@@ -15,6 +15,7 @@ mod datagram;
 pub mod dialogue;
 mod executor;
 mod net;
+pub mod peer;
 pub mod probe;
 mod pump;
 mod resolve;

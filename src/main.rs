@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Command::Seek(args) => cli::seek::execute(args, environment()),
         Command::Config(args) => cli::config::execute(args, environment()),
         Command::DeadLetter(args) => cli::dead_letter::execute(args, environment()),
+        Command::Check(args) => cli::check::execute(args, environment()),
+        Command::Preview(args) => cli::preview::execute(args, environment()),
+        Command::Manual(args) => cli::manual::execute(args),
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };
     exit.into()

@@ -20,6 +20,7 @@ use crate::proto::sls::error::SlsError;
 use crate::proto::time::UnixTime;
 
 mod alarms;
+mod finding;
 mod hec;
 mod refused;
 mod sls;
@@ -28,7 +29,10 @@ mod syslog;
 mod tests;
 mod transport;
 
-pub use alarms::{Alarms, ENTRIES_MAX, KINDS_MAX, Level, Line, REMIND_AFTER, Subject};
+pub use alarms::{
+    Alarms, ENTRIES_MAX, KINDS_MAX, Level, Line, QUIET, REMIND_AFTER, SETTLE, SUMMARY_EVERY, Subject,
+};
+pub use finding::{Finding, Grade, place_of};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +158,8 @@ pub enum Doing {
     ReadGroup,
     /// `ListShards`.
     ListShards,
+    /// Reaching SLS at all.
+    Connect,
 }
 
 impl fmt::Display for Doing {
@@ -171,6 +177,7 @@ impl fmt::Display for Doing {
             Self::KeepUp(shard) => write!(f, "keeping up with the retention of shard {shard}"),
             Self::ReadGroup => f.write_str("reading the consumer group"),
             Self::ListShards => f.write_str("listing the shards"),
+            Self::Connect => f.write_str("connecting"),
         }
     }
 }

@@ -85,6 +85,11 @@ impl CredentialsSource {
         Self { config: config.clone(), metadata }
     }
 
+    /// The same kind of source, and the same files or role; what they hold is not compared.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.config.is_same(&other.config)
+    }
+
     /// The keys known at start; none where somebody has to be asked.
     pub fn initial(&self) -> Option<Credentials> {
         let Keys { access_key_id, access_key_secret, security_token } = self.config.keys()?;

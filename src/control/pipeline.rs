@@ -20,7 +20,7 @@ use super::narrate::Narrator;
 use super::placement::Placement;
 use crate::drive::clock;
 use crate::metrics::{CheckpointGauge, ControlSnapshot, Publisher};
-use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope};
+use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope, Token};
 use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsErrorKind;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Lane, Reply};
@@ -28,7 +28,7 @@ use crate::proto::sls::lease::event::{LeaseEvent, Outcome};
 use crate::proto::sls::lease::verdict::Verdict;
 use crate::proto::sls::lease::{Lease, Params, ShardView};
 use crate::proto::sls::sign::Credentials;
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, UnixTime};
 use crate::report::Place;
 
 /// Makes a call and waits for its answer. [`super::sls_api::SlsApi::call`] in the product.
@@ -63,6 +63,8 @@ enum Input {
     Keys(Result<Known, CredentialsError>),
     /// Age in seconds of the oldest log of each shard that is not delivered.
     Lags(Vec<(ShardId, u64)>),
+    NewKeys(Credentials),
+    SinkToken(Token),
     Stop,
 }
 
@@ -79,6 +81,16 @@ impl Inbox {
     /// How far each shard is behind, in seconds; now and then.
     pub fn lags(&self, lags: Vec<(ShardId, u64)>) {
         self.send(Input::Lags(lags));
+    }
+
+    /// The settings hold other access keys.
+    pub fn set_keys(&self, credentials: Credentials) {
+        self.send(Input::NewKeys(credentials));
+    }
+
+    /// The settings hold another token for the sink.
+    pub fn set_sink_token(&self, token: Token) {
+        self.send(Input::SinkToken(token));
     }
 
     /// Stop politely.
@@ -346,6 +358,8 @@ impl Controller {
                     self.narrator.keeping_up(now, shard, expires_soon(lag, ttl).then_some((lag, ttl)));
                 }
             }
+            Input::NewKeys(credentials) => self.new_keys(credentials, None),
+            Input::SinkToken(token) => self.broadcast(&Command::Token(token)),
             Input::Stop if self.stop == Stop::Not => {
                 self.stop = Stop::Asked;
                 self.lease.handle_stop(now);
@@ -505,9 +519,7 @@ impl Controller {
                 if self.credentials.as_deref() == Some(&credentials) {
                     return;
                 }
-                self.narrator.credentials_changed(&credentials.access_key_id, until);
-                self.broadcast(&Command::Credentials(credentials.clone()));
-                self.credentials = Some(Arc::new(credentials));
+                self.new_keys(credentials, until);
             }
             Err(error) => {
                 self.read_failures = self.read_failures.saturating_add(1);
@@ -520,6 +532,12 @@ impl Controller {
                 }
             }
         }
+    }
+
+    fn new_keys(&mut self, credentials: Credentials, until: Option<UnixTime>) {
+        self.narrator.credentials_changed(&credentials.access_key_id, until);
+        self.broadcast(&Command::Credentials(credentials.clone()));
+        self.credentials = Some(Arc::new(credentials));
     }
 
     fn tick(&mut self, now: Instant) {

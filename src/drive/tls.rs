@@ -9,6 +9,7 @@
 //! Spec: RFC 8446, RFC 5246; TLS 1.2 and 1.3 only. The buffered API of rustls: the unbuffered one is gone in 0.24.
 
 pub mod cert;
+pub mod look;
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, Write as _};
@@ -91,6 +92,14 @@ pub struct Client {
 impl Client {
     /// Reads the files that `spec` names. `server_name` is what the certificate has to be for.
     pub fn new(spec: &TlsSpec, server_name: &str) -> Result<Self, TlsError> {
+        Self::with_verifier(spec, server_name, |judge| Arc::new(judge))
+    }
+
+    fn with_verifier(
+        spec: &TlsSpec,
+        server_name: &str,
+        verifier: impl FnOnce(Judge) -> Arc<dyn ServerCertVerifier>,
+    ) -> Result<Self, TlsError> {
         let name = ServerName::try_from(server_name.trim_matches(['[', ']']).to_owned())
             .map_err(|_| TlsError::ServerName { name: server_name.to_owned() })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -98,7 +107,7 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(judge));
+            .with_custom_certificate_verifier(verifier(judge));
         let config = match (&spec.client_cert, &spec.client_key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {

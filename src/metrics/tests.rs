@@ -15,7 +15,12 @@ fn info(cores: &[usize], pipelines: &[&str]) -> Info {
         source: "p/l".to_owned(),
         sink: "hec".to_owned(),
     });
-    Info { version: "1.2.3".to_owned(), cores: cores.to_vec(), pipelines: pipelines.collect() }
+    Info {
+        version: "1.2.3".to_owned(),
+        cores: cores.to_vec(),
+        pipelines: pipelines.collect(),
+        ..Info::default()
+    }
 }
 
 fn counters(raw: u64, acked: u64) -> Counters {

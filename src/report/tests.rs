@@ -307,8 +307,55 @@ fn one_line_per_change_and_one_at_the_end() {
     assert_eq!(line.level, Level::Info);
     assert!(line.text.ends_with("works again after 17 attempts in 35 s"), "{}", line.text);
     assert_eq!(book.clear(at(36), 0, "prod", SINK, 0), None);
-    assert!(book.raise(at(40), 0, "prod", SINK, busy()).is_some(), "a new trouble is told at once");
-    assert_eq!(book.current(at(41)).count(), 1);
+    assert_eq!(book.current(at(37)).count(), 0);
+    assert_eq!(book.remind(at(35 + 60)), Vec::new());
+    assert!(book.raise(at(96), 0, "prod", SINK, busy()).is_some(), "a new trouble is told at once");
+    assert_eq!(book.current(at(97)).count(), 1);
+}
+
+#[test]
+fn what_comes_and_goes_is_summed_up() {
+    let mut book = Alarms::default();
+    let busy = || hec(answer(503, Some(9), "Server is busy"));
+    let mut lines = Vec::new();
+    // Every two seconds for ten minutes: down for one second, up for one.
+    for second in 0..600 {
+        if second % 2 == 0 {
+            lines.extend(book.raise(at(second), 0, "prod", SINK, busy()));
+        } else {
+            lines.extend(book.clear(at(second), 0, "prod", SINK, 1));
+        }
+        lines.extend(book.remind(at(second)));
+    }
+    assert_eq!(lines[0].text, busy().to_string(), "the first one at once");
+    assert!(lines[1].text.ends_with("works again after 1 attempt in 1 s"), "{lines:?}");
+    assert!((9..=13).contains(&lines.len()), "{} lines in ten minutes: {lines:#?}", lines.len());
+    let summary = &lines[2];
+    assert_eq!(summary.level, Level::Warn);
+    assert!(summary.text.contains("came and went 31 times (30 attempts) in 1 min 0 s"), "{}", summary.text);
+    assert!(summary.text.contains("[hec]") || summary.text.contains("slows down"), "still says what to do");
+    // Then it is quiet: the last ones are summed up, then the book is empty and silent.
+    let lines: Vec<_> = (600..1_200).flat_map(|second| book.remind(at(second))).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].text.ends_with("it works now"), "{lines:#?}");
+    assert_eq!(book.current(at(1_200)).count(), 0);
+    assert!(book.raise(at(1_200), 0, "prod", SINK, busy()).is_some());
+}
+
+#[test]
+fn what_comes_back_and_stays_is_told_soon() {
+    let mut book = Alarms::default();
+    let busy = || hec(answer(503, Some(9), "Server is busy"));
+    book.raise(at(0), 0, "prod", SINK, busy());
+    book.clear(at(1), 0, "prod", SINK, 1);
+    assert_eq!(book.raise(at(5), 0, "prod", SINK, busy()), None);
+    assert_eq!(book.current(at(6)).count(), 1, "the status page shows it at once");
+    let lines: Vec<_> = (5..30).flat_map(|second| book.remind(at(second))).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].text.ends_with("again, for 10 s now"), "{lines:#?}");
+    assert!(book.clear(at(40), 0, "prod", SINK, 7).is_some(), "what was told has an end that is told");
+    // Another cause is another line, even in between.
+    assert!(book.raise(at(45), 0, "prod", SINK, hec(answer(403, Some(4), "Invalid token"))).is_some());
 }
 
 #[test]

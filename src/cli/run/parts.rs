@@ -103,7 +103,7 @@ pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Param
 }
 
 /// What the core of a pipeline needs on each executor. The error is a text for the operator.
-pub(super) fn core(
+pub(in crate::cli) fn core(
     config: &PipelineConfig,
     caller: Caller,
     credentials: Credentials,
@@ -207,7 +207,7 @@ pub(super) fn origin(config: &PipelineConfig) -> Origin {
 }
 
 /// Where pulls go to.
-pub(super) fn source(sls: &SlsConfig) -> TargetSpec {
+pub(in crate::cli) fn source(sls: &SlsConfig) -> TargetSpec {
     TargetSpec {
         host: sls.endpoint.connect_host(&sls.project),
         port: sls.endpoint.port,
@@ -236,7 +236,7 @@ pub(in crate::cli) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
     hec.endpoints.iter().map(target).collect()
 }
 
-pub(super) fn tls(tls: &TlsConfig) -> TlsSpec {
+pub(in crate::cli) fn tls(tls: &TlsConfig) -> TlsSpec {
     TlsSpec {
         ca_file: tls.ca_file.clone(),
         client_cert: tls.client_cert.clone(),
@@ -258,7 +258,7 @@ fn proxy(url: &ProxyUrl) -> ProxySpec {
 }
 
 /// Shards with a fixed core.
-pub(super) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
+pub(in crate::cli) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
     let pin = |pin: &Pin| placement::Pin {
         pipeline: pin.pipeline.clone(),
         shard: ShardId(pin.shard),
