@@ -10,16 +10,19 @@
 
 pub mod cert;
 pub mod look;
+mod provider;
+
+pub use self::provider::fastest;
 
 use std::cell::RefCell;
-use std::io::{BufRead as _, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -102,7 +105,7 @@ impl Client {
     ) -> Result<Self, TlsError> {
         let name = ServerName::try_from(server_name.trim_matches(['[', ']']).to_owned())
             .map_err(|_| TlsError::ServerName { name: server_name.to_owned() })?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(fastest());
         let judge = Judge { roots: roots(spec)?, verify: spec.verify, provider: Arc::clone(&provider) };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
@@ -174,6 +177,11 @@ impl Session {
                 break;
             }
         }
+    }
+
+    /// Gives what has to go to the peer to `wire`, from where it was sealed; returns how much it took, or its error.
+    pub(crate) fn write_to(&mut self, wire: &mut dyn io::Write) -> io::Result<usize> {
+        if self.connection.wants_write() { self.connection.write_tls(wire) } else { Ok(0) }
     }
 
     /// Takes bytes of the peer and appends what they say to `plain`.
