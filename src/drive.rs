@@ -4,7 +4,7 @@
 //! thread per core with io_uring.
 //! Invariants: 1. only this room names glommio or rustls. 2. executors are made once and live as long as the
 //!  process. 3. threads share messages and atomics, nothing else.
-//! Bounds: per executor [`StartSpec::memory_bytes`] of credit, 128 KiB read buffers, at most 8 write buffers.
+//! Bounds: per executor [`StartSpec::memory_bytes`] of credit, 256 KiB read buffers, at most 8 write buffers.
 //! Driven by: `cli::run` starts and ends it, `control` opens pipelines and sends commands, `admin` reads snapshots.
 
 pub mod child;

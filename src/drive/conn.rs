@@ -31,7 +31,7 @@ use crate::proto::event::{Closed, ClosedKind, Ledger, To};
 use crate::proto::ids::ConnId;
 
 /// Bytes that are read at once.
-pub(crate) const READ_BYTES: usize = 128 * 1024;
+pub(crate) const READ_BYTES: usize = 256 * 1024;
 /// Plaintext that is sealed and written at once.
 const WRITE_BYTES: usize = 256 * 1024;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -343,7 +343,6 @@ impl Wire {
 
     /// Seals what the core has, up to [`WRITE_BYTES`], and writes it.
     async fn write_sealed(&self, pump: &Pump, conn: ConnId, session: &RefCell<Session>) -> io::Result<usize> {
-        let mut output = pump.room.buffers.borrow_mut().pop().unwrap_or_default();
         pump.with(|core, now| {
             let mut session = session.borrow_mut();
             let mut room = WRITE_BYTES;
@@ -357,10 +356,21 @@ impl Wire {
                 room = room.saturating_sub(sealed);
                 core.handle_transmitted(now, conn, sealed);
             }
-            session.drain_into(&mut output);
         });
-        let bytes = output.len();
-        self.sealed.set(self.socket.written() + bytes as u64);
+        // The kernel takes the records from where they were sealed; only what it has no room for is copied.
+        let mut bytes = 0;
+        loop {
+            match session.borrow_mut().write_to(&mut self.socket.now()) {
+                Ok(0) => return Ok(bytes),
+                Ok(written) => bytes += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut output = pump.room.buffers.borrow_mut().pop().unwrap_or_default();
+        session.borrow_mut().drain_into(&mut output);
+        bytes += output.len();
+        self.sealed.set(self.socket.written() + output.len() as u64);
         self.torn.set(true);
         self.socket.write_all(&output).await?;
         self.torn.set(false);

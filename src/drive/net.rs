@@ -100,6 +100,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Writes what the kernel has room for at once, and never waits: then the error is `WouldBlock`.
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now(self)
+    }
+
     /// Sends FIN.
     pub(crate) fn finish(&self) {
         let fd = self.stream.borrow().as_raw_fd();
@@ -158,6 +163,48 @@ impl Socket {
             answer.extend_from_slice(piece.get(..read).unwrap_or_default());
         }
         Ok(answer)
+    }
+}
+
+/// See [`Socket::now`]. glommio's own writes know one slice only; TLS records lie in many.
+pub(crate) struct Now<'a>(&'a Socket);
+
+impl io::Write for Now<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[io::IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let fd = self.0.stream.borrow().as_raw_fd();
+        // The ABI of `IoSlice` is that of `iovec`; the kernel only reads through it.
+        let message = libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: pieces.as_ptr().cast_mut().cast(),
+            msg_iovlen: pieces.len(),
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        loop {
+            #[expect(unsafe_code, reason = "std cannot reach a stream of glommio")]
+            // SAFETY: `message` and the `pieces` that it points to outlive the call, which only reads them. `fd` is open
+            // as long as the borrowed socket lives.
+            let sent =
+                unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+            if let Ok(sent) = usize::try_from(sent) {
+                self.0.written.set(self.0.written.get() + sent as u64);
+                return Ok(sent);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
