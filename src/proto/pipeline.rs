@@ -27,6 +27,9 @@ use super::sls::sign::Credentials;
 use super::sls::source::{self, Source};
 use super::time::{Instant, UnixTime};
 
+/// Part of the pause between two pulls that may be left out.
+const HURRY: u32 = 4;
+
 /// Settings of a pipeline, checked.
 #[derive(Debug)]
 pub struct Params {
@@ -248,6 +251,13 @@ impl Pipeline {
         while let Some(frame) = self.letters.poll_again(now, &mut self.cx) {
             self.sink.push(frame);
         }
+        if self.shards.iter().any(|shard| shard.is_due(now)) {
+            // Shards that are asked together share the wake-ups, and stay together from then on.
+            let slack = self.source.fetch_interval() / HURRY;
+            for shard in &mut self.shards {
+                shard.hurry(now, slack);
+            }
+        }
         for at in 0..self.shards.len() {
             if let Some(shard) = self.shards.get_mut(at) {
                 shard.handle_timeout(now, &mut around!(self));
@@ -345,7 +355,7 @@ impl Pipeline {
                     moved = true;
                     self.turn_of_pulls = (at + 1) % count;
                 }
-                self.work_due |= shard.has_work() || (shard.may_flush() && !self.sink.carries(shard.id()));
+                self.work_due |= shard.has_work() || (shard.may_flush(now) && !self.sink.carries(shard.id()));
             }
         }
         self.sink.dispatch(now, &mut self.cx);

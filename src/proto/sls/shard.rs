@@ -285,8 +285,27 @@ impl Shard {
     }
 
     /// True when a part frame could go out now that the sink has nothing of this shard.
-    pub fn may_flush(&self) -> bool {
-        self.filling.is_some() && self.body.is_none()
+    pub fn may_flush(&self, now: Instant) -> bool {
+        self.filling.is_some() && self.body.is_none() && !self.expects_more(now)
+    }
+
+    /// True where the shard has more and it is on its way: it will fill up the part frame, so that not every pull ends
+    /// in a request of its own for the rest of it.
+    fn expects_more(&self, now: Instant) -> bool {
+        let soon = self.pace.not_before() <= now + pace::GAP && self.wants_pull();
+        let asked = self.pull.is_busy() || soon;
+        let ahead = self.end_seen == EndSeen::Ahead && self.phase == Phase::Working && !self.starved;
+        self.ready.is_some() || (ahead && asked && self.resend.is_none())
+    }
+
+    /// True where a pull is due.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.pace.not_before() <= now && !self.pull.is_busy() && !self.starved && self.wants_pull()
+    }
+
+    /// Does not wait for the rest of a pause that is nearly over.
+    pub fn hurry(&mut self, now: Instant, slack: Duration) {
+        self.pace.hurry(now, slack);
     }
 
     /// Does what can be done now: begins a pull, opens a downloaded body. Returns true when something moved.
@@ -298,7 +317,7 @@ impl Shard {
             self.open_body(now, ready, around);
             moved = true;
         }
-        if !self.pull.is_busy() && !self.starved && self.pace.not_before() <= now && self.wants_pull() {
+        if self.is_due(now) {
             let began = self.begin_pull(now, around);
             self.starved = !began;
             moved |= began;
@@ -335,14 +354,17 @@ impl Shard {
                     }
                 }
                 Ok(Filled::BodyEnd) => {
-                    self.body = None;
+                    if let Some(body) = self.body.take() {
+                        body.finish(around.source);
+                    }
                     break;
                 }
                 Err(error) => self.refuse_body(now, error, around),
             }
         }
         let due = self.filling.as_ref().is_some_and(|frame| frame.opened + batch.age <= now);
-        if self.body.is_none() && (idle || due || self.phase == Phase::Draining) {
+        let flush = idle && !self.expects_more(now);
+        if self.body.is_none() && (flush || due || self.phase == Phase::Draining) {
             moved |= self.filling.is_some();
             match self.filling.take() {
                 Some(frame) if frame.segments.is_empty() => around.cx.pool.give(frame),
@@ -490,13 +512,13 @@ impl Shard {
     /// Decompresses, checks and enters a body.
     fn open_body(&mut self, now: Instant, ready: Ready, around: &mut Around<'_>) {
         let Ready { head, compressed, credit, want, asked } = ready;
-        let mut raw = around.source.take_buffer();
+        let mut raw = around.source.take_raw();
         let checked = check_body(&head, &compressed, &mut raw, around);
         around.source.give_buffer(compressed);
-        let records = match checked {
-            Ok(records) => records,
+        let (records, tails) = match checked {
+            Ok(checked) => checked,
             Err(error) => {
-                around.source.give_buffer(raw);
+                around.source.give_raw(raw);
                 let cause = Cause::CorruptBody { error, cursor: want.cursor, request_id: head.request_id };
                 self.fail(now, cause, Duration::ZERO, around);
                 return;
@@ -519,9 +541,9 @@ impl Shard {
             Some(entered) if !entered.1.is_empty() => {
                 let from =
                     self.ledger.pulled(entered.0).map(|pulled| pulled.from.clone()).unwrap_or_default();
-                self.body = Some(Body::new(raw, credit, head.request_id, from, entered));
+                self.body = Some(Body::new((raw, tails), credit, head.request_id, from, entered));
             }
-            _ => around.source.give_buffer(raw),
+            _ => around.source.give_raw(raw),
         }
     }
 
@@ -628,15 +650,16 @@ fn check_body(
     compressed: &[u8],
     raw: &mut Vec<u8>,
     around: &mut Around<'_>,
-) -> Result<u32, BodyError> {
+) -> Result<(u32, wire::Tails), BodyError> {
     let raw_size = usize::try_from(head.raw_size).unwrap_or(usize::MAX);
     let limit = usize::try_from(around.source.raw_limit(around.flow)).unwrap_or(usize::MAX);
     around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
-    let shape = wire::scan(raw).map_err(|error| BodyError::Wire(error.to_string()))?;
+    let mut tails = wire::Tails::default();
+    let shape = wire::survey(raw, &mut tails).map_err(|error| BodyError::Wire(error.to_string()))?;
     if u64::from(shape.groups) != head.count {
         return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
     }
-    Ok(shape.records)
+    Ok((shape.records, tails))
 }
 
 fn push_filled(filling: &mut Option<Frame>, push: &mut impl FnMut(Frame)) {

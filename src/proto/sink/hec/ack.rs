@@ -310,6 +310,13 @@ impl Acks {
 
     /// Gives up ids that waited too long.
     pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.give_up(now, cx);
+        }
+        self.channels.retain(|_, channel| !channel.is_spent());
+    }
+
+    fn give_up(&mut self, now: Instant, cx: &mut Context) {
         for channel in self.channels.values_mut() {
             let before = channel.pending.len();
             channel.pending.retain(|_, pending| {
@@ -333,7 +340,6 @@ impl Acks {
             });
             self.pending -= before - channel.tentative.len();
         }
-        self.channels.retain(|_, channel| !channel.is_spent());
     }
 
     /// The next id to give up.

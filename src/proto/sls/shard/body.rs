@@ -14,7 +14,7 @@ use crate::proto::frame::{Frame, Segment};
 use crate::proto::ids::{Cursor, Epoch, PullId, ShardId};
 use crate::proto::ledger::Ranges;
 use crate::proto::sls::source::Source;
-use crate::proto::sls::wire::{Fault, Position, WireError};
+use crate::proto::sls::wire::{Fault, Position, Tails, WireError};
 
 /// A body being transcoded.
 pub(super) struct Body {
@@ -47,13 +47,13 @@ pub(super) enum Filled {
 impl Body {
     /// Of the records of `pull`, `wanted` are to be encoded; the body begins with record `base` of it.
     pub(super) fn new(
-        raw: Vec<u8>,
+        (raw, tails): (Vec<u8>, Tails),
         credit: Credit,
         request_id: String,
         from: Cursor,
         (pull, wanted, base): Entered,
     ) -> Self {
-        Self { raw, _credit: credit, at: Position::default(), pull, wanted, base, from, request_id }
+        Self { raw, _credit: credit, at: Position::with(tails), pull, wanted, base, from, request_id }
     }
 
     /// The pull that the records belong to.
@@ -73,7 +73,7 @@ impl Body {
 
     /// Gives its buffer back.
     pub(super) fn finish(self, source: &mut Source) {
-        source.give_buffer(self.raw);
+        source.give_raw(self.raw);
     }
 
     /// Appends wanted records to `frame` until it is full or none is left.

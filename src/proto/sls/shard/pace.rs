@@ -15,7 +15,7 @@ use crate::proto::sls::api::pull_head::PullHead;
 use crate::proto::time::Instant;
 
 /// Shortest time between two pulls.
-const GAP: Duration = Duration::from_millis(10);
+pub(super) const GAP: Duration = Duration::from_millis(10);
 /// Empty pulls after which the pause begins to grow.
 const CALM_PULLS: u32 = 10;
 /// Waits after a failed pull: about this long at first, doubling up to the maximum.
@@ -44,6 +44,8 @@ pub(super) struct Asked {
 pub(super) struct Pace {
     not_before: Instant,
     backoff: Backoff,
+    /// It is the end of a pause after the end of the data, and not of a wait after trouble.
+    rests: bool,
     /// Empty pulls in a row.
     calm: u32,
     /// Distance of pulls that the quota allowed lately; zero while there is no shortage.
@@ -56,6 +58,7 @@ impl Pace {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
         Self {
             not_before: now,
+            rests: false,
             backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed),
             calm: 0,
             valve: Duration::ZERO,
@@ -71,12 +74,21 @@ impl Pace {
     /// Nothing was wrong: a pull may begin.
     pub(super) fn again(&mut self, now: Instant) {
         self.not_before = now;
+        self.rests = false;
+    }
+
+    /// Leaves the rest of a pause out that is over within `slack`.
+    pub(super) fn hurry(&mut self, now: Instant, slack: Duration) {
+        if self.rests && self.not_before <= now + slack {
+            self.not_before = self.not_before.min(now);
+        }
     }
 
     /// A pull failed; the wait is at least `wait_min`.
     pub(super) fn failed(&mut self, now: Instant, wait_min: Duration) -> Duration {
         let wait = self.backoff.next_wait().max(wait_min);
         self.not_before = now + wait;
+        self.rests = false;
         wait
     }
 
@@ -85,6 +97,7 @@ impl Pace {
         self.valve = (self.valve * 2).clamp(VALVE_MIN, VALVE_MAX);
         let wait = self.backoff.next_wait().min(self.valve).max(self.valve / 2);
         self.not_before = now + wait;
+        self.rests = false;
         let since = *self.tight_since.get_or_insert(now);
         (now.since(since) >= PATIENCE).then_some(self.valve)
     }
@@ -117,6 +130,7 @@ impl Pace {
             fetch_interval * (1 + self.calm.saturating_sub(CALM_PULLS)).min(5)
         };
         self.not_before = (now + pause).max(asked.began + GAP.max(self.valve));
+        self.rests = !pause.is_zero() && self.valve.is_zero();
     }
 }
 
@@ -207,6 +221,24 @@ mod tests {
         assert_eq!(pauses.last(), Some(&(INTERVAL * 5)));
         assert_eq!(pause(&mut pace, &head(1, 10), true), INTERVAL);
         assert_eq!(pause(&mut pace, &head(0, 0), false), INTERVAL, "data wakes it up");
+    }
+
+    #[test]
+    fn only_a_pause_at_the_end_of_the_data_is_cut_short_and_only_its_last_part() {
+        let slack = INTERVAL / 4;
+        let mut pace = pace();
+        pause(&mut pace, &head(3, 2_000), true);
+        let end = pace.not_before();
+        let early = Instant(end.0 - 60_000_000);
+        pace.hurry(early, slack);
+        assert_eq!(pace.not_before(), end, "60 ms are more than a quarter of 200");
+        let late = Instant(end.0 - 40_000_000);
+        pace.hurry(late, slack);
+        assert_eq!(pace.not_before(), late);
+        pace.failed(late, Duration::ZERO);
+        let wait = pace.not_before();
+        pace.hurry(Instant(wait.0 - 1), slack);
+        assert_eq!(pace.not_before(), wait, "a wait after trouble is waited for");
     }
 
     #[test]

@@ -243,6 +243,8 @@ impl Pull {
             self.need = Some(total);
             return Some(PullEvent::Retry);
         }
+        // The size is known and paid for: the buffer need not grow, and move, with every piece.
+        asked.compressed.reserve(usize::try_from(wire).unwrap_or(0));
         asked.head = Some(head);
         None
     }
