@@ -137,5 +137,6 @@ fn core(name: &str) -> pipeline::Params {
         }),
         batch_bytes: 2_000,
         batch_age: Duration::from_millis(500),
+        dead_letter: false,
     }
 }

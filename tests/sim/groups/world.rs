@@ -460,7 +460,9 @@ impl World {
             }
             Action::Transmit(conn) => return self.transmit(index, conn),
             Action::Close(conn) => drop(self.forwarders[index].links.remove(&conn)),
-            Action::Finish(_) | Action::Measure(_) => return Err("HEC closes its connections whole".into()),
+            Action::Finish(_) | Action::Measure(_) | Action::DeadLetter(_) => {
+                return Err(format!("nobody can ask for this here: {action:?}"));
+            }
             Action::Resolve(endpoint) => {
                 let failed = self.dice.strike(self.plan.resolve_error);
                 self.at(5 * MILLI, Event::Routes(process, endpoint, failed));
