@@ -44,6 +44,8 @@ pub(crate) struct Rig {
     pub(crate) payload: Payload,
     /// Logs of each shard so far.
     pub(crate) sent: u64,
+    /// Shards at the start.
+    shards: u32,
     dir: TempDir,
 }
 
@@ -65,6 +67,7 @@ impl Rig {
             ..SlsConfig::default()
         };
         sls(&mut config);
+        let shards = config.shards;
         let sls = SlsServer::start(config).unwrap();
         let mut config = HecConfig {
             tls: Some(TlsSettings::default()),
@@ -79,7 +82,7 @@ impl Rig {
             fs::write(dir.path().join("hec.pem"), pem).unwrap();
         }
         write_private(&dir.path().join("secret"), KEY_SECRET);
-        Self { sls, hec, payload, sent: 0, dir }
+        Self { sls, hec, payload, sent: 0, shards, dir }
     }
 
     /// Adds logs to every shard, readable at once.
@@ -90,7 +93,7 @@ impl Rig {
     /// Adds logs to every shard that become readable over about this time.
     pub(crate) fn fill_over(&mut self, records: u64, time: Option<Duration>) {
         assert_eq!(self.sent % u64::from(GROUP_LOGS), 0, "fillings go on at the border of a group");
-        let bytes = records * u64::from(SHARDS) * LOG_BYTES;
+        let bytes = records * u64::from(self.shards) * LOG_BYTES;
         let rate = time.map(|time| bytes / time.as_secs().max(1));
         self.sls
             .store()
@@ -140,7 +143,7 @@ impl Rig {
 
     /// All logs of all shards.
     pub(crate) fn total(&self) -> u64 {
-        self.sent * u64::from(SHARDS)
+        self.sent * u64::from(self.shards)
     }
 
     /// How long a whole run may take.
@@ -150,7 +153,7 @@ impl Rig {
 
     /// Stored against sent.
     pub(crate) fn verdict(&self) -> Verdict {
-        self.hec.verdict(Some(&Sent::even(SHARDS, self.sent)))
+        self.hec.verdict(Some(&Sent::even(self.shards, self.sent)))
     }
 
     /// The consumer group, as soon as it is there.

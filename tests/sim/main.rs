@@ -23,6 +23,7 @@
 
 mod faults;
 mod forwarder;
+mod groups;
 mod hec;
 mod laws;
 mod net;
