@@ -33,4 +33,5 @@ mod setup;
 mod side_by_side;
 mod stdout;
 mod syslog;
+mod syslog_strict;
 mod vendor;
