@@ -44,11 +44,18 @@ fn run(command: &mut Command) -> String {
 fn tree(at: &Path) -> toml::Table {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let manifest: toml::Table = toml::from_str(&manifest).unwrap();
-    let deb = manifest["package"]["metadata"]["deb"].as_table().unwrap().clone();
+    let deb = manifest
+        .get("package")
+        .and_then(|package| package.get("metadata")?.get("deb"))
+        .unwrap()
+        .as_table()
+        .unwrap()
+        .clone();
     let manual = at.join("manual");
     run(Command::new(env!("CARGO_BIN_EXE_sls2siem")).arg("manual").arg(&manual));
-    for asset in deb["assets"].as_array().unwrap() {
-        let [from, to, mode] = [0, 1, 2].map(|index| asset[index].as_str().expect("a text").to_owned());
+    for asset in deb.get("assets").unwrap().as_array().unwrap() {
+        let [from, to, mode] =
+            [0, 1, 2].map(|index| asset.get(index).and_then(toml::Value::as_str).expect("a text").to_owned());
         let sources: Vec<PathBuf> = match from.as_str() {
             "target/release/sls2siem" => vec![env!("CARGO_BIN_EXE_sls2siem").into()],
             // Built by the release; here another file stands for it.

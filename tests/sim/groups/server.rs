@@ -180,10 +180,10 @@ impl Group {
             if self.load(name) > least {
                 break;
             }
-            let Some(lease) = self.shards.values_mut().find(|lease| lease.state == State::Free) else {
+            let Some(free) = self.shards.values_mut().find(|lease| lease.state == State::Free) else {
                 break;
             };
-            lease.state = State::Held(name.to_owned());
+            free.state = State::Held(name.to_owned());
         }
         loop {
             let mine = self.load(name);

@@ -6,7 +6,7 @@ mod mischief;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash as _};
 
 use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Report, To};
 use sls2siem::proto::ids::{ConnId, EndpointId, RouteId};

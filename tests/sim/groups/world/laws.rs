@@ -1,5 +1,7 @@
 //! What must hold at every step, and at the end.
 
+use std::hash::Hasher as _;
+
 use super::super::server::State;
 use super::{Outcome, World};
 
