@@ -215,7 +215,7 @@ impl World {
             outcome: Outcome::default(),
             trace: DefaultHasher::new(),
         };
-        for _ in 0..1 + world.dice.below(3) {
+        for _ in 0..=world.dice.below(3) {
             world.join(None);
         }
         world.at(0, Event::Readable);
@@ -301,7 +301,7 @@ impl World {
         self.now.hash(&mut self.trace);
         match event {
             Event::Connected(of, conn) => {
-                self.plane(of, Some(conn), |f| f.pipeline.handle_connected(now, conn))
+                self.plane(of, Some(conn), |f| f.pipeline.handle_connected(now, conn));
             }
             Event::Closed(of, conn, kind) => self.plane(of, Some(conn), |f| {
                 f.links.remove(&conn);
@@ -558,7 +558,7 @@ impl World {
         }
     }
 
-    pub(super) fn at(&mut self, wait: u64, event: Event) {
+    fn at(&mut self, wait: u64, event: Event) {
         self.seq += 1;
         self.queue.push(Reverse((self.now + wait, self.seq, self.events.len())));
         self.events.push(Some(event));

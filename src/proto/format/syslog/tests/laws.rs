@@ -196,9 +196,10 @@ proptest! {
                 MessageForm::AliyunKv(separator) => prop_assert_eq!(text, &aliyun_kv(separator, group, record)),
                 MessageForm::Field(name) => {
                     let last = record.contents.iter().rfind(|(key, _)| key == name.as_bytes());
-                    match last.filter(|(_, value)| !value.is_empty()) {
-                        Some((_, value)) => prop_assert_eq!(text, &String::from_utf8_lossy(value)),
-                        None => prop_assert_eq!(members(text), expected),
+                    if let Some((_, value)) = last.filter(|(_, value)| !value.is_empty()) {
+                        prop_assert_eq!(text, &String::from_utf8_lossy(value));
+                    } else {
+                        prop_assert_eq!(members(text), expected);
                     }
                 }
                 MessageForm::Cef(event) => {

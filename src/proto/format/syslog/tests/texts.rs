@@ -56,7 +56,7 @@ pub(super) fn aliyun_kv(separator: &str, group: &Group, record: &Record) -> Stri
         set(key, text(value));
     }
     let fields = dictionary.iter().filter(|(key, _)| key != b"__time__");
-    fields.map(|(key, value)| format!("{separator}{}={value}", text(key))).collect()
+    fields.flat_map(|(key, value)| [separator.to_owned(), text(key), "=".to_owned(), value.clone()]).collect()
 }
 
 /// The seven fields of a CEF header behind its version, without their escapes, and the extension.
@@ -136,7 +136,7 @@ pub(super) fn leef(text: &str, delimiter: &str) -> (Vec<String>, Pairs) {
     let told = fields.next().expect("the delimiter's field");
     let told = told
         .strip_prefix('x')
-        .map_or(told.to_owned(), |hex| char::from(u8::from_str_radix(hex, 16).unwrap()).to_string());
+        .map_or_else(|| told.to_owned(), |hex| char::from(u8::from_str_radix(hex, 16).unwrap()).to_string());
     assert_eq!(told, delimiter);
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or_else(|| panic!("no = in {pair:?}"));
