@@ -25,6 +25,7 @@ mod exact;
 mod faults;
 mod forwarder;
 mod handover;
+mod hec_rows;
 mod listener;
 mod operate;
 mod preview;

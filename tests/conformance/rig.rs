@@ -141,6 +141,11 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// Writes a file of this rig that only the user may read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        write_private(&self.path(name), text);
+    }
+
     /// All logs of all shards.
     pub(crate) fn total(&self) -> u64 {
         self.sent * u64::from(self.shards)
