@@ -192,8 +192,7 @@ impl FramePool {
         self.idle_bytes -= bytes.capacity() as u64;
         if bytes.capacity() == 0 {
             // With room for the record that makes it full; pages that are not written to cost nothing.
-            let room = self.frame_bytes + self.frame_bytes / 16;
-            bytes.reserve_exact(usize::try_from(room).unwrap_or(0));
+            bytes.reserve_exact(usize::try_from(self.buffer_bytes()).unwrap_or(0));
         }
         credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
         Some(Frame { bytes, segments: Segments::new(), opened: now, refused: false, credit })
@@ -203,6 +202,11 @@ impl FramePool {
     pub fn take_for_part(&mut self, now: Instant) -> Frame {
         let credit = self.budget.take_over(0);
         Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
+    }
+
+    /// Capacity of a new buffer.
+    fn buffer_bytes(&self) -> u64 {
+        self.frame_bytes + self.frame_bytes / 16
     }
 
     /// The bound over all frames of the executor.
@@ -216,7 +220,8 @@ impl FramePool {
         drop(credit);
         let capacity = bytes.capacity() as u64;
         let fits = self.budget.used() + self.idle_bytes + capacity <= self.budget.limit();
-        if fits && capacity <= self.frame_bytes.saturating_mul(2) {
+        // A buffer that had to grow once has doubled.
+        if fits && capacity <= self.buffer_bytes().saturating_mul(2) {
             bytes.clear();
             self.idle_bytes += capacity;
             self.idle.push(bytes);

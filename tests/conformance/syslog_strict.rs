@@ -101,6 +101,8 @@ fn lines_are_as_exact_as_counted_octets() {
 }
 
 /// Nothing is lost whatever the receiver does, and the faults have struck.
+/// Faults strike a message at a time, and a stream is acknowledged a frame at a time at least: where every frame of
+/// some hundred messages met one, nothing would ever be proven.
 fn loses_nothing(transport: Transport, plan: &str) {
     let faults = FaultPlan::parse(plan).unwrap();
     let pair = Pair::new(2_000, transport, |config| config.faults = faults);
@@ -114,7 +116,7 @@ fn loses_nothing(transport: Transport, plan: &str) {
 fn a_stream_that_breaks_in_every_way_loses_nothing() {
     loses_nothing(
         Transport::Tcp,
-        "message.reset=0.2%,message.reset-after=0.2%,message.hang=0.05%,message.fin=0.1%,\
+        "message.reset=0.03%,message.reset-after=0.03%,message.hang=0.01%,message.fin=0.02%,\
          connect.close-at:500=20%,eof.reset=20%,eof.hang=5%,eof.delay:300ms=20%",
     );
 }
@@ -123,7 +125,7 @@ fn a_stream_that_breaks_in_every_way_loses_nothing() {
 fn the_same_over_tls_with_peers_that_forget_close_notify() {
     loses_nothing(
         Transport::Tls,
-        "message.reset=0.2%,message.close=0.1%,eof.reset=20%,eof.hang=5%,eof.no-notify=30%",
+        "message.reset=0.05%,message.close=0.03%,eof.reset=20%,eof.hang=5%,eof.no-notify=30%",
     );
 }
 

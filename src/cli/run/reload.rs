@@ -66,8 +66,10 @@ impl Reloader {
         let new = match self.args.load(self.env.clone()) {
             Ok(new) => new,
             Err(error) => {
+                // One line, as every message.
+                let mistakes = error.to_string().replace("\n  ", "; ");
                 tracing::error!(
-                    "SIGHUP: the settings cannot be used ({error}) - nothing changed, nothing is lost, forwarding goes on \
+                    "SIGHUP: the settings cannot be used ({mistakes}) - nothing changed, nothing is lost, forwarding goes on \
                      with the old ones - repair the file and send SIGHUP again"
                 );
                 return;

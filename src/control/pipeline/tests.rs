@@ -210,7 +210,7 @@ fn a_shard_is_warned_of_when_a_quarter_of_its_time_is_left() {
     let day = Duration::from_hours(24);
     assert!(!expires_soon(Duration::from_hours(17), day) && expires_soon(Duration::from_hours(18), day));
     let text = report::expires_soon(&Place::default(), ShardId(3), Duration::from_hours(20), day).to_string();
-    for part in ["shard 3", "20h", "expires in about 4h", "nothing lost yet", "ttl of the logstore"] {
+    for part in ["shard 3", "20 h", "expires in about 4 h", "nothing lost yet", "ttl of the logstore"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -332,6 +332,7 @@ impl Hec {
             .chain(self.acks.poll_timeout())
             .chain(self.polls.poll_timeout())
             .chain(self.routes.poll_timeout())
+            .chain(self.routes.next_ask(|route| self.polls.is_busy(route)))
             .min()
     }
 

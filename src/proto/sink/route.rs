@@ -209,6 +209,12 @@ impl Routes {
         self.known.iter().filter(due).map(|route| route.id)
     }
 
+    /// When the next one of them has waited long enough; those that are being asked are not waited for.
+    pub(super) fn next_ask(&self, is_asked: impl Fn(RouteId) -> bool) -> Option<Instant> {
+        let waits = |route: &&Route| route.ejected && !route.gone && !is_asked(route.id);
+        self.known.iter().filter(waits).filter_map(|route| route.paused_until).min()
+    }
+
     /// It said that it is well: requests may go there again. Whether they succeed is another question.
     pub(super) fn readmit(&mut self, id: RouteId) {
         if let Some(route) = self.find_mut(id) {
