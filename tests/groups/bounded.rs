@@ -33,7 +33,7 @@ fn everything_before_the_stop_time_is_delivered_nothing_after_it_and_it_ends_wit
     first.line(&["shard 0 is delivered and saved up to the stop time"]);
     assert_eq!(first.complaints(), [""; 0]);
     let verdict = rig.verdict();
-    assert_eq!((verdict.stored_unique, verdict.duplicates), (2_000, 0), "{verdict:?}");
+    assert_eq!((verdict.stored_unique, verdict.duplicates), (2_000, 0), "{verdict:?}\n{}", first.text());
     // Once more: there is nothing to do.
     let mut again = bounded().start();
     assert_eq!(again.ended(PATIENCE).code(), Some(0), "{}", again.text());
