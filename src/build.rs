@@ -9,16 +9,17 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");
-    println!("cargo::rerun-if-env-changed=SLS2SIEM_COMMIT");
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let commit = match variable("SLS2SIEM_COMMIT") {
+    let commit = match variable("BUILD_COMMIT") {
         given if !given.is_empty() => Some(given),
         _ if variable("PROFILE") == "release" => commit(),
         _ => None,
     };
     let version = variable("CARGO_PKG_VERSION");
     let version = commit.map_or_else(|| version.clone(), |commit| format!("{version} ({commit})"));
-    println!("cargo::rustc-env=SLS2SIEM_VERSION={version}");
+    // Not SLS2SIEM_…: cargo shows it to the tests too, and a program that they start would take it for a setting.
+    println!("cargo::rustc-env=BUILD_VERSION={version}");
 }
 
 /// The commit, where this is a checkout of our own: a parent's repository says nothing about us.

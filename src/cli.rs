@@ -23,7 +23,7 @@ pub mod seek;
 pub mod status;
 
 /// The version, with the commit that it was built from where that is known.
-pub const VERSION: &str = env!("SLS2SIEM_VERSION");
+pub const VERSION: &str = env!("BUILD_VERSION");
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
@@ -296,7 +296,7 @@ const CHECK_EXAMPLES: &str = r#"Examples:
 Exit code 0: nothing to repair (warnings are no failure); 1: something is; 78: the settings cannot be read
 
 The RAM policy that `run` needs, and no more; fill in project and logstore. check, status, preview and seek
-also list the shards (log:ListShards):
+also list the shards (log:ListShards); with log:GetLogStore in it, `run` warns of logs that are about to expire:
   {
     "Version": "1",
     "Statement": [

@@ -135,6 +135,7 @@ fn it_is_built_unpacked_and_whole() {
         fs::write(dir.path().join(name), "secret").unwrap();
     }
     let shown = run(Command::new(&program)
+        .env_clear()
         .arg("config")
         .arg("--config")
         .arg(&settings)

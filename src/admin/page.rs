@@ -382,11 +382,11 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4re
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto;margin:.3rem 0}\
 th,td{text-align:right;padding:.1rem .6rem;border-bottom:1px solid #8885;white-space:nowrap}\
 th{font-weight:600}.bar{width:7rem;min-width:5rem;text-align:left}.bar i{display:block;height:.6rem;background:currentColor;opacity:.55}\
-.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:.6rem 0}\
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr));gap:.6rem 1.2rem;margin:.6rem 0}\
 figure{margin:0}svg{display:block;width:100%;height:3rem;border-bottom:1px solid #8888;border-left:1px solid #8888}\
 polyline{fill:none;stroke:currentColor;stroke-width:1.5;vector-effect:non-scaling-stroke}\
 small{opacity:.75}pre{overflow-x:auto;font-size:.85rem}li{overflow-wrap:anywhere;margin:.2rem 0}\
-summary{cursor:pointer;padding:.2rem 0}.ok{color:light-dark(#176117,#7ddc7d)}.bad{color:light-dark(#a11515,#ff9d9d)}\
+summary{cursor:pointer;padding:.2rem 0}@media(max-width:34rem){.bar{display:none}th,td{padding:.1rem .35rem}dl{gap:.1rem .6rem}}.ok{color:light-dark(#176117,#7ddc7d)}.bad{color:light-dark(#a11515,#ff9d9d)}\
 </style><main>";
 
 /// Asks for this page again and puts its content in place; what was unfolded stays so. Pauses in a hidden tab.

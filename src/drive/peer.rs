@@ -74,7 +74,12 @@ impl Link {
 
     /// A handshake for looking: tells what was shown. Nothing else goes over this link.
     pub fn look(mut self, look: &Look) -> Result<Shown, Closed> {
-        let session = self.handshake(look.client())?;
+        let mut session = self.handshake(look.client())?;
+        let mut wire = Vec::new();
+        session.end();
+        session.drain_into(&mut wire);
+        // A courtesy: without it a strict peer notes that its stream was cut.
+        let _gone = self.write_raw(&wire);
         look.shown(&session).map_err(|error| Closed { kind: ClosedKind::Tls, detail: error.to_string() })
     }
 

@@ -86,9 +86,10 @@ fn all_is_well_and_nothing_was_changed() {
         &["io-uring: Linux", "locked memory", "open files"][..],
         &["clock: this machine's clock agrees with SLS"],
         &["shards: SLS test-project/test-logstore: 2 shards"],
+        &["retention: SLS keeps the logs of test-logstore for ", " days"],
         &["group: consumer group conformance does not exist", "0 of 30"],
         &["pull: a pull of shard 0 works: 50 logs"],
-        &["permission: permissions: log:ListShards, log:ListConsumerGroup, log:CreateConsumerGroup"],
+        &["permission: permissions: log:ListShards, log:GetLogStore, log:ListConsumerGroup"],
         &["log:GetConsumerGroupCheckPoint, log:ConsumerGroupUpdateCheckPoint, log:GetCursorOrData"],
         &["tls: SLS https://", "passes verify = \"full\"", "valid until", "SHA-256"],
         &["tls: hec https://", "TLS 1.3", "passes verify = \"full\""],
@@ -161,10 +162,12 @@ fn each_permission_that_is_missing_is_named() {
         ]);
         assert!(!told.graded("ok").iter().any(|line| line.contains(action)), "{:#}", told.all);
     }
-    rig.sls.set_key(key().without("log:ListShards"));
-    let told = check(&rig, &[]);
-    told.is_well();
-    told.has("warn", &["RAM denies log:ListShards", "`run` does without it"]);
+    for action in ["log:ListShards", "log:GetLogStore"] {
+        rig.sls.set_key(key().without(action));
+        let told = check(&rig, &[]);
+        told.is_well();
+        told.has("warn", &[&format!("RAM denies {action}"), "`run` does without it"]);
+    }
     // What the advice says helps.
     rig.sls.set_key(key());
     let told = check(&rig, &[]);

@@ -139,7 +139,7 @@ fn a_sink_that_flaps_does_not_flood_the_log() {
     let retries = forwarder.metrics().sum("retries_total");
     let lines = forwarder.complaints();
     forwarder.stop();
-    // A refused request lets the next ones overtake it.
+    // A frame that is refused goes again on another connection: nothing twice, but not always in order.
     rig.assert_complete();
     assert!(retries >= 8, "only {retries} retries: the test is too short");
     // One when it begins, one for what stays, one a minute.

@@ -54,6 +54,46 @@ fn what_is_shown_is_what_the_sink_gets() {
 }
 
 #[test]
+fn messages_of_syslog_with_the_framing_of_their_transport() {
+    let mut rig = Rig::new();
+    rig.fill(50);
+    let _written = rig.forwarder();
+    let file = rig.path("sls2siem.toml");
+    let mut settings: toml::Table = toml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    settings.remove("hec");
+    for (url, counted) in [("tcp://127.0.0.1:1", true), ("relp://127.0.0.1:1", false)] {
+        let mut syslog = toml::Table::new();
+        syslog.insert("endpoints".to_owned(), toml::Value::Array(vec![url.into()]));
+        settings.insert("syslog".to_owned(), syslog.into());
+        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
+        let ran = Command::new(env!("CARGO_BIN_EXE_sls2siem"))
+            .args(["preview", "-n", "3", "--config"])
+            .arg(&file)
+            .env_clear()
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+        let mut rest = ran.stdout.as_slice();
+        for _ in 0..3 {
+            let message = if counted {
+                let space = rest.iter().position(|byte| *byte == b' ').unwrap();
+                let (count, behind) = rest.split_at(space);
+                let bytes: usize = std::str::from_utf8(count).unwrap().parse().unwrap();
+                rest = &behind[1 + bytes..];
+                &behind[1..=bytes]
+            } else {
+                let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
+                let (message, behind) = rest.split_at(end);
+                rest = &behind[1..];
+                message
+            };
+            assert!(message.starts_with(b"<14>1 20"), "{}", String::from_utf8_lossy(message));
+        }
+        assert_eq!(rest, b"", "{url}");
+    }
+}
+
+#[test]
 fn refusals_are_worded_as_in_the_log() {
     let mut rig = Rig::new();
     rig.fill(50);

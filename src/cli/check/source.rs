@@ -50,6 +50,7 @@ pub(super) fn check(place: &Place, sls: &SlsConfig, out: &mut Printer) -> Option
     };
     let mut doctor = Doctor { place, sls, api, credentials, granted: Vec::new(), clock_told: false };
     let shards = doctor.shards(out)?;
+    doctor.retention(out);
     let group = doctor.group(out);
     doctor.permissions(group.as_ref(), out);
     doctor.read(shards.first().copied().unwrap_or(ShardId(0)), out);
@@ -147,11 +148,7 @@ impl Doctor<'_> {
                 let CallError::Sls(sls) = &error else { return Asked::Told };
                 match sls.kind() {
                     SlsErrorKind::Unauthorized { denied: true } => {
-                        let used = match grade {
-                            Grade::Warn => "`run` does without it: only check, status and preview ask for it",
-                            _ => "",
-                        };
-                        out.add(self.say(grade, "permission", doing, &error).or_do(used));
+                        out.add(self.say(grade, "permission", doing, &error).or_do(spared(action)));
                         Asked::Told
                     }
                     kind if is_general(kind) => {
@@ -229,6 +226,18 @@ impl Doctor<'_> {
             // A denied ListShards is only a warning; everything else that was said ends it here.
             Asked::Told if out.count(Grade::Fail) == before => Some(Vec::new()),
             Asked::Told | Asked::Other => None,
+        }
+    }
+
+    /// How long logs are kept.
+    fn retention(&mut self, out: &mut Printer) {
+        let request = api::get_logstore(&self.sls.logstore);
+        let asked = self.ask("log:GetLogStore", Grade::Warn, Doing::ReadGroup, &request, out);
+        let Asked::Good(found) = asked else { return };
+        if let Ok(days) = answer::logstore(&found.body).map(|logstore| logstore.ttl_days.unwrap_or_default())
+        {
+            let text = format!("SLS keeps the logs of {} for {days} days", self.sls.logstore);
+            out.add(self.ok("retention", text));
         }
     }
 
@@ -377,6 +386,15 @@ fn records(answer: &Answer, asked: &Cursor) -> Result<u32, String> {
     body::decompress(head.compression, &answer.body, raw_size, PULL_BYTES_MAX, &mut raw)
         .map_err(|error| error.to_string())?;
     wire::scan(&raw).map(|shape| shape.records).map_err(|error| error.to_string())
+}
+
+/// What is missing without a permission that is not needed.
+fn spared(action: &str) -> &'static str {
+    match action {
+        "log:ListShards" => "`run` does without it: check, preview, status and seek ask for it",
+        "log:GetLogStore" => "`run` does without it, but cannot warn of logs that are about to expire",
+        _ => "",
+    }
 }
 
 /// True for what would refuse every other call as well.

@@ -66,8 +66,9 @@ impl Reloader {
         let new = match self.args.load(self.env.clone()) {
             Ok(new) => new,
             Err(error) => {
-                // One line, as every message.
-                let mistakes = error.to_string().replace("\n  ", "; ");
+                // One line, as everything in the log.
+                let mistakes: Vec<String> = error.mistakes.iter().map(ToString::to_string).collect();
+                let mistakes = mistakes.join("; ");
                 tracing::error!(
                     "SIGHUP: the settings cannot be used ({mistakes}) - nothing changed, nothing is lost, forwarding goes on \
                      with the old ones - repair the file and send SIGHUP again"
