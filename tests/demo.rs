@@ -150,11 +150,13 @@ fn an_interrupt_ends_it_early_and_in_order() {
 
 #[test]
 fn a_fault_that_no_server_knows_is_wrong_usage() {
-    for wrong in ["503=5%", "hec.frobnicate", "pull.503=200%", "syslog.reset@3"] {
+    for wrong in ["503=5%", "hec.frobnicate", "pull.503=200%", "syslog.frobnicate@3"] {
         let (code, stdout, stderr) = run(&["--fault", wrong]);
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{stderr}");
         assert!(stderr.contains("--fault") && stderr.contains(wrong.split('=').next().unwrap()), "{stderr}");
     }
+    let (code, _, stderr) = run(&["--fault", "message.reset@3"]);
+    assert!(code == Some(64) && stderr.contains("is for the syslog sink"), "{stderr}");
     let (code, _, stderr) = run(&["--rate", "100GB/s", "--seconds", "86400"]);
     assert_eq!(code, Some(64), "{stderr}");
 }

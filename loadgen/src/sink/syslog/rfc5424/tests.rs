@@ -114,7 +114,7 @@ fn every_rule_of_structured_data_is_held_to_its_letter() {
         ("[a@1 k=v]".to_owned(), "begin with a quote"),
         ("[a@1 k=\"v]".to_owned(), "] without a backslash"),
         ("[a@1 k=\"v".to_owned(), "does not end"),
-        ("[a@1 k=\"v\"".to_owned(), "neither a parameter nor its end"),
+        ("[a@1 k=\"v\"".to_owned(), "no = behind"),
         ("[a@1 k=\"a\\n\"]".to_owned(), "escapes nothing"),
         ("[a@1 k=\"v\"x]".to_owned(), "neither a parameter nor its end"),
         ("[a@1 k=\"v\"] [b@1]".to_owned(), ""),
