@@ -169,8 +169,8 @@ mod tests {
 
     const FIXED: [&str; 7] = [
         "sls.endpoint=cn-hangzhou.log.aliyuncs.com",
-        "sls.project=p",
-        "sls.logstore=l",
+        "sls.project=my-project",
+        "sls.logstore=my-logstore",
         "sls.consumer_group=g",
         "sls.access_key_id=i",
         "sls.access_key_secret=s",
