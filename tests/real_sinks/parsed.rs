@@ -77,6 +77,11 @@ fn rsyslog_over_relp() {
 }
 
 #[test]
+fn rsyslog_over_relp_one_by_one() {
+    every_field(Kind::RsyslogRelp, &json!({ "window": 1 }));
+}
+
+#[test]
 fn rsyslog_over_relp_and_tls() {
     every_field(Kind::RsyslogRelpTls, &json!({}));
 }
