@@ -71,6 +71,8 @@ pub struct Pipeline {
     stopping: bool,
     stopped: bool,
     fence: Fence,
+    /// Shards that were given up while the sink had frames of theirs that it had begun.
+    parting: Vec<(ShardId, Epoch)>,
 }
 
 /// Until when shards may be worked on.
@@ -121,6 +123,7 @@ impl Pipeline {
             stopping: false,
             stopped: false,
             fence: Fence::Open,
+            parting: Vec::new(),
         }
     }
 
@@ -335,6 +338,9 @@ impl Pipeline {
 
     /// Light work after every event: settle, report, begin pulls, hand frames to connections.
     fn run(&mut self, now: Instant) {
+        if !self.parting.is_empty() {
+            self.part(now);
+        }
         self.take_refused(now);
         self.settle();
         self.retire(now);
@@ -473,7 +479,20 @@ impl Pipeline {
             shard.close(&mut self.cx);
             self.sink.forget(now, id, shard.epoch(), &mut self.cx);
             self.letters.forget(id, shard.epoch(), &mut self.cx);
+            if self.sink.carries(id) {
+                self.parting.push((id, shard.epoch()));
+            }
         }
+    }
+
+    /// A frame of a shard that was given up while it was being written comes back when its connection breaks. It must
+    /// not go out again: the shard may be somebody else's by now.
+    fn part(&mut self, now: Instant) {
+        let (sink, cx) = (&mut self.sink, &mut self.cx);
+        self.parting.retain(|&(shard, epoch)| {
+            sink.forget(now, shard, epoch, cx);
+            sink.carries(shard)
+        });
     }
 
     fn finish_stop(&mut self, now: Instant) {

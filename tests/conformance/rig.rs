@@ -105,8 +105,10 @@ impl Rig {
     /// A forwarder between the two, not started yet.
     pub(crate) fn forwarder(&self) -> Start {
         let settings = self.settings();
-        let file = self.path("sls2siem.toml");
-        write_private(&file, &toml::to_string(&settings).unwrap());
+        let (file, made) = (self.path("sls2siem.toml"), self.path("sls2siem.toml.new"));
+        write_private(&made, &toml::to_string(&settings).unwrap());
+        // In one step: another forwarder may be reading it.
+        fs::rename(&made, &file).unwrap();
         Start::new(&file)
     }
 

@@ -33,7 +33,7 @@ use crate::proto::sls::body::Compression;
 use crate::proto::sls::lease::{self, OnExpired};
 use crate::proto::sls::sign::{Credentials, Version};
 use crate::proto::sls::source;
-use crate::proto::time::{Instant, UnixTime};
+use crate::proto::time::UnixTime;
 use crate::report::Place;
 
 /// How long a stop may take until what is left is cut.
@@ -74,11 +74,8 @@ pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Param
     lease::Params {
         stop: sls.stop.map(UnixTime::from_secs).map(|at| lease::Bound {
             at,
-            // At once where it has passed for certain: what is pulled without an end goes too far.
-            known_from: match (at + STOP_MARGIN).since(wall) {
-                Duration::ZERO => Instant(0),
-                wait => now + wait,
-            },
+            pause_from: now + at.since(wall),
+            known_from: now + (at + STOP_MARGIN).since(wall),
         }),
         group: sls.consumer_group.clone(),
         heartbeat_interval: sls.heartbeat_interval,

@@ -128,8 +128,7 @@ impl Group {
     }
 
     /// Counts of the living consumers that have shards, or could.
-    pub fn loads(&mut self, now: u64) -> Vec<usize> {
-        self.expire(now);
+    pub fn loads(&self) -> Vec<usize> {
         self.seen.keys().map(|name| self.held_by(name).len()).collect()
     }
 

@@ -22,14 +22,16 @@ use crate::proto::time::{Instant, UnixTime};
 pub struct Bound {
     /// First second of reception that is not forwarded.
     pub at: UnixTime,
-    /// From this moment on SLS can be asked for the position: a little after `at`, because clocks differ.
+    /// `at` on our clock: from here on nothing is pulled until the position is known, or it would go too far.
+    pub pause_from: Instant,
+    /// From this moment on SLS can be asked for the position: a little later, because clocks differ.
     pub known_from: Instant,
 }
 
 /// How far the end of a bounded run is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ending {
-    /// `known_from` has come, and shards without an end were called back.
+    /// `pause_from` has come, and shards without an end were called back.
     reached: bool,
     /// Since when there is nothing left to do.
     quiet_since: Option<Instant>,
@@ -37,19 +39,19 @@ pub(super) struct Ending {
 
 impl Lease {
     /// True where a shard that begins now has to know its end.
-    pub(super) fn bound_is_known(&self, now: Instant) -> bool {
-        self.params.stop.is_some_and(|bound| bound.known_from <= now)
+    pub(super) fn bound_has_come(&self, now: Instant) -> Option<Bound> {
+        self.params.stop.filter(|bound| bound.pause_from <= now)
     }
 
-    /// When the end positions can be asked for.
+    /// When shards that run without an end are called back.
     pub(super) fn bound_due(&self) -> Option<Instant> {
         let waits = !self.ending.reached && self.stop.is_none();
-        self.params.stop.filter(|_| waits).map(|bound| bound.known_from)
+        self.params.stop.filter(|_| waits).map(|bound| bound.pause_from)
     }
 
     /// The time has come: shards that run without an end are drained, saved, and begin again with one.
     pub(super) fn reach_bound(&mut self, now: Instant) {
-        if self.ending.reached || !self.bound_is_known(now) {
+        if self.ending.reached || self.bound_has_come(now).is_none() {
             return;
         }
         self.ending.reached = true;

@@ -133,12 +133,12 @@ impl Lease {
 
     /// Work on a shard begins here; in a bounded run, its end has to be known first.
     fn begin(&mut self, now: Instant, shard: ShardId, cursor: Cursor, origin: Origin) {
-        if !self.bound_is_known(now) {
+        let Some(bound) = self.bound_has_come(now) else {
             return self.assign(now, shard, (cursor, origin), None);
-        }
+        };
         if let Some(holding) = self.shards.get_mut(&shard) {
             holding.state = State::End { cursor, origin };
-            holding.due = now;
+            holding.due = bound.known_from.max(now);
         }
     }
 

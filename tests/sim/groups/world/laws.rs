@@ -43,6 +43,10 @@ impl World {
                 left.push(format!("shard {shard}: read-only and drained, but {state:?}"));
             }
         }
+        let loads = self.group.loads();
+        if loads.iter().max().unwrap_or(&0) - loads.iter().min().unwrap_or(&0) > 1 {
+            left.push(format!("the shards are spread unevenly: {loads:?}"));
+        }
         left.join(", ")
     }
 
@@ -64,14 +68,6 @@ impl World {
                     lost.len()
                 ));
             }
-        }
-        let loads = self.group.loads(self.now);
-        let (most, least) = (loads.iter().max().unwrap_or(&0), loads.iter().min().unwrap_or(&0));
-        // Shards that are on their way when everything is done are no imbalance.
-        let moving =
-            self.group.shards.values().any(|lease| !matches!(lease.state, State::Held(_) | State::Over));
-        if most - least > 1 && !moving {
-            return Err(format!("the shards are spread unevenly: {loads:?}"));
         }
         let all: usize = self.hecs.iter().map(|hec| hec.stored.len()).sum();
         self.outcome.records = total;

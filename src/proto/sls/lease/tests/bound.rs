@@ -11,7 +11,7 @@ use crate::proto::time::{Instant, UnixTime};
 /// A run up to second 1,000 that has passed already, or passes after so many seconds.
 fn bounded(after: u64, ours: &[u32]) -> Rig {
     let known_from = Instant(1_000_000_000_000) + secs(after);
-    let stop = Some(Bound { at: UnixTime::from_secs(1_000), known_from });
+    let stop = Some(Bound { at: UnixTime::from_secs(1_000), pause_from: known_from, known_from });
     Rig::with(Params { stop, ..params() }, ours)
 }
 
@@ -104,6 +104,21 @@ fn a_time_that_has_not_come_is_waited_for_at_full_speed() {
     rig.drained(0);
     rig.pass(secs(1));
     assert_eq!(rig.last_order(), "assign 0 c8 to 1000-0");
+}
+
+#[test]
+fn between_the_time_and_its_position_nothing_is_pulled() {
+    let pause_from = Instant(1_000_000_000_000) + secs(100);
+    let stop = Some(Bound { at: UnixTime::from_secs(1_000), pause_from, known_from: pause_from + secs(3) });
+    let mut rig = Rig::with(Params { stop, ..params() }, &[0]);
+    rig.settle();
+    rig.pass(secs(100));
+    assert_eq!(rig.last_order(), "revoke 0");
+    rig.drained(0);
+    rig.pass(secs(2));
+    assert_eq!(rig.last_order(), "revoke 0", "SLS would name the end of today");
+    rig.pass(secs(1));
+    assert_eq!(rig.last_order(), "assign 0 begin-0 to 1000-0");
 }
 
 #[test]
