@@ -32,12 +32,19 @@ mod sls;
 mod syslog;
 mod world;
 
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use world::{Outcome, World};
 
+/// One seed; a panic, of a model or of the core, is a broken law like any other, so that its seed is named.
 fn run(seed: u64, loud: bool) -> Result<Outcome, String> {
-    World::new(seed, loud).run()
+    let ran = catch_unwind(|| World::new(seed, loud).run());
+    ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("it panicked: {}", text.unwrap_or_default()))
+    })
 }
 
 /// Runs the seeds from 0 on, on all cores; the error is the lowest seed that breaks a law, whatever the cores.
