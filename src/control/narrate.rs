@@ -1,0 +1,258 @@
+//! What a control thread writes to the log, and the troubles that stand right now.
+//!
+//! Why: leases and data plane tell changes as data; `report` words them; somebody has to bring the two together.
+//! Invariants: 1. a trouble is a line when it begins and one when it ends; 2. a shard that is not ours has no troubles.
+//! Bounds: as [`Alarms`]. Driven by: [`super::pipeline`]. Spec: none.
+
+use std::time::Duration;
+
+use crate::proto::event::{Report, Scope};
+use crate::proto::ids::ShardId;
+use crate::proto::sls::lease::call::{Call, CallError};
+use crate::proto::sls::lease::event::{LeaseEvent, Lost, Origin};
+use crate::proto::time::{Instant, UnixTime};
+use crate::report::{self, Alarms, Doing, Level, Line, Place, Subject, Text};
+
+/// The voice of one pipeline.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    place: Place,
+    alarms: Alarms,
+    /// The call by which we cannot get into the group.
+    joining: Option<Doing>,
+}
+
+/// Alarms of the control thread itself; executors have their index.
+const CONTROL: u32 = u32::MAX;
+
+impl Narrator {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, alarms: Alarms::default(), joining: None }
+    }
+
+    /// The standing troubles, one text each, without the pipeline's name: whoever shows them says whose they are.
+    pub(super) fn standing(&self, now: Instant) -> Vec<String> {
+        let prefix = format!("pipeline {}: ", self.place.pipeline);
+        let bare = |text: String| text.strip_prefix(&prefix).map(str::to_owned).unwrap_or(text);
+        self.alarms.current(now).map(|(_, _, text, _)| bare(text.to_string())).collect()
+    }
+
+    /// Tells again what has lasted for long.
+    pub(super) fn remind(&mut self, now: Instant) {
+        for line in self.alarms.remind(now) {
+            write(&line);
+        }
+    }
+
+    /// Troubles that the data plane tells.
+    pub(super) fn report(&mut self, now: Instant, wall: UnixTime, executor: usize, report: &Report) {
+        let reporter = u32::try_from(executor).unwrap_or(CONTROL - 1);
+        let line = match report {
+            Report::Alarm(alarm) => {
+                let text = report::alarm(&self.place, alarm, wall);
+                self.alarms.raise(now, reporter, &self.place.pipeline, Subject::Data(alarm.scope), text)
+            }
+            Report::Clear { scope, attempts } => {
+                self.alarms.clear(now, reporter, &self.place.pipeline, Subject::Data(*scope), *attempts)
+            }
+            _ => None,
+        };
+        line.iter().for_each(write);
+    }
+
+    /// Keys that cannot be read again.
+    pub(super) fn credentials_failed(&self, error: &super::credentials::CredentialsError) {
+        tracing::warn!(
+            "pipeline {}: {error} - the keys known so far are used - repair the source",
+            self.place.pipeline
+        );
+    }
+
+    /// A change of the lease.
+    #[expect(clippy::too_many_lines, reason = "one arm per event, each a line of text")]
+    pub(super) fn event(&mut self, now: Instant, wall: UnixTime, event: &LeaseEvent) {
+        let name = self.place.pipeline.clone();
+        let store = format!("{}/{}", self.place.project, self.place.logstore);
+        let group = self.place.consumer_group.clone();
+        match event {
+            LeaseEvent::GroupCreated => {
+                tracing::info!("pipeline {name}: made consumer group {group} of {store}");
+            }
+            LeaseEvent::GroupUpdated => {
+                tracing::info!("pipeline {name}: set timeout and order of consumer group {group}");
+            }
+            LeaseEvent::GroupUpdateRefused { cause } => {
+                let text = self.text(Doing::UpdateGroup, cause, wall);
+                tracing::warn!("{text}; going on with the shorter of the two timeouts");
+            }
+            LeaseEvent::GroupDeleted => {
+                tracing::warn!(
+                    "pipeline {name}: consumer group {group} of {store} was deleted - its shards are stopped and the group is made again, reading goes on where it was"
+                );
+            }
+            LeaseEvent::Held { call, cause, retry_in } => {
+                let doing = doing(call);
+                self.joining = Some(doing);
+                self.raise(now, doing, cause, wall, Some(*retry_in));
+            }
+            LeaseEvent::Resumed { attempts } => {
+                if let Some(doing) = self.joining.take() {
+                    self.clear(now, doing, *attempts);
+                }
+            }
+            LeaseEvent::HeartbeatFailing { cause, .. } => {
+                self.raise(now, Doing::Heartbeat, cause, wall, None);
+            }
+            LeaseEvent::HeartbeatRestored { failures } => self.clear(now, Doing::Heartbeat, *failures),
+            LeaseEvent::LeaseExpired { shards } => {
+                tracing::warn!(
+                    "pipeline {name}: no heartbeat was answered for the group's timeout: stopped shards {} at once - nothing lost, they begin again at their checkpoints",
+                    list(shards)
+                );
+                for shard in shards {
+                    self.forget(*shard);
+                }
+            }
+            LeaseEvent::ShardAcquired { shard } => tracing::debug!("pipeline {name}: shard {shard} is ours"),
+            LeaseEvent::ShardStarted { shard, cursor, origin } => {
+                tracing::info!(
+                    "pipeline {name}: shard {shard} begins at {cursor} ({})",
+                    origin_text(*origin)
+                );
+            }
+            LeaseEvent::ShardReleased { shard, saved: true } => {
+                tracing::info!("pipeline {name}: shard {shard} given up, its checkpoint is saved");
+                self.forget(*shard);
+            }
+            LeaseEvent::ShardReleased { shard, saved: false } => {
+                tracing::warn!(
+                    "pipeline {name}: shard {shard} given up, but its last checkpoint could not be saved - nothing \
+                     lost, its next consumer sends some records again"
+                );
+                self.forget(*shard);
+            }
+            LeaseEvent::ShardLost { shard, why } => {
+                tracing::warn!(
+                    "pipeline {name}: shard {shard} stopped at once: {} - nothing lost",
+                    lost_text(*why)
+                );
+                self.forget(*shard);
+            }
+            LeaseEvent::DrainTimedOut { shard, waited } => {
+                tracing::warn!(
+                    "pipeline {name}: shard {shard} did not drain within {waited:?} and was cut - nothing lost, \
+                     what was in flight is sent again by its next consumer"
+                );
+            }
+            LeaseEvent::ShardHeld { call, cause, retry_in, .. } => {
+                self.raise(now, doing(call), cause, wall, Some(*retry_in));
+            }
+            LeaseEvent::ShardResumed { shard, attempts } => {
+                for doing in of_shard(*shard) {
+                    self.clear(now, doing, *attempts);
+                }
+            }
+            LeaseEvent::CheckpointRefused { shard, cause } => {
+                tracing::warn!("{}", self.text(Doing::SaveCheckpoint(*shard), cause, wall));
+            }
+            LeaseEvent::CheckpointSaved { shard, cursor } => {
+                tracing::debug!("pipeline {name}: shard {shard}: saved {cursor}");
+            }
+            LeaseEvent::RetentionGap { shard, from_time, to_time, .. } => {
+                tracing::error!(
+                    "{}",
+                    report::retention_gap(&self.place, *shard, *from_time, *to_time, false)
+                );
+            }
+            LeaseEvent::CursorExpiredHeld { shard, .. } => {
+                tracing::error!("{}", report::retention_gap(&self.place, *shard, None, None, true));
+            }
+            LeaseEvent::Stopping => tracing::info!("pipeline {name}: draining"),
+        }
+    }
+
+    /// Words a failed call.
+    pub(super) fn text(&self, doing: Doing, cause: &CallError, wall: UnixTime) -> Text {
+        match cause {
+            CallError::Sls(error) => report::sls_error(&self.place, doing, error, wall),
+            CallError::Transport { why, .. } => report::sls_unreachable(&self.place, doing, why),
+        }
+    }
+
+    fn raise(
+        &mut self,
+        now: Instant,
+        doing: Doing,
+        cause: &CallError,
+        wall: UnixTime,
+        retry_in: Option<Duration>,
+    ) {
+        let text = Text { retry_in, ..self.text(doing, cause, wall) };
+        let line = self.alarms.raise(now, CONTROL, &self.place.pipeline, Subject::Control(doing), text);
+        line.iter().for_each(write);
+    }
+
+    fn clear(&mut self, now: Instant, doing: Doing, attempts: u64) {
+        let line = self.alarms.clear(now, CONTROL, &self.place.pipeline, Subject::Control(doing), attempts);
+        line.iter().for_each(write);
+    }
+
+    fn forget(&mut self, shard: ShardId) {
+        let scope = Scope::Shard(shard);
+        self.alarms.forget(&self.place.pipeline, Subject::Data(scope));
+        for doing in of_shard(shard) {
+            self.alarms.forget(&self.place.pipeline, Subject::Control(doing));
+        }
+    }
+}
+
+fn write(line: &Line) {
+    match line.level {
+        Level::Info => tracing::info!("{}", line.text),
+        Level::Warn => tracing::warn!("{}", line.text),
+    }
+}
+
+/// The same call in the words of the report.
+pub(super) fn doing(call: &Call) -> Doing {
+    match call {
+        Call::ListGroups | Call::CreateGroup { .. } => Doing::CreateGroup,
+        Call::UpdateGroup { .. } => Doing::UpdateGroup,
+        Call::Heartbeat { .. } => Doing::Heartbeat,
+        Call::GetCheckpoint { shard } => Doing::GetCheckpoint(*shard),
+        Call::GetCursor { shard, .. } => Doing::GetCursor(*shard),
+        Call::GetCursorTime { shard, .. } => Doing::GetCursorTime(*shard),
+        Call::UpdateCheckpoint { shard, .. } => Doing::SaveCheckpoint(*shard),
+    }
+}
+
+fn of_shard(shard: ShardId) -> [Doing; 4] {
+    [
+        Doing::GetCheckpoint(shard),
+        Doing::GetCursor(shard),
+        Doing::GetCursorTime(shard),
+        Doing::SaveCheckpoint(shard),
+    ]
+}
+
+fn origin_text(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Checkpoint => "its checkpoint",
+        Origin::Start => "no checkpoint yet: the start setting",
+        Origin::Remembered => "its checkpoint is gone: where this process was",
+        Origin::Oldest => "the oldest data that SLS still has",
+    }
+}
+
+fn lost_text(why: Lost) -> &'static str {
+    match why {
+        Lost::NotHolder => "another consumer holds it",
+        Lost::ConsumerGone => "the server had given this consumer up",
+        Lost::GroupDeleted => "the consumer group was deleted",
+        Lost::ShardGone => "it does not exist any more",
+    }
+}
+
+fn list(shards: &[ShardId]) -> String {
+    shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,337 @@
+//! TLS of the data plane: settings in, sessions out; bytes in, bytes out.
+//!
+//! Why: rustls is a state machine without I/O, so one file can hold all of it and `conn` only moves bytes.
+//! A peer that is refused has to be named (subject, issuer, fingerprint), or nobody can repair it.
+//! Invariants: 1. `Verify::Full` is the default; whatever is weaker was asked for by name.
+//!  2. even without verification the peer proves that it holds the key of the certificate it shows.
+//! Bounds: `SENDABLE_BYTES_MAX` of sealed records wait in a session; a received record is taken out at once.
+//! Driven by: `Executors::open` makes [`Client`]s, `conn` drives sessions.
+//! Spec: RFC 8446, RFC 5246; TLS 1.2 and 1.3 only. The buffered API of rustls: the unbuffered one is gone in 0.24.
+
+pub mod cert;
+
+use std::cell::RefCell;
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore};
+use rustls::{SignatureScheme, version};
+
+use crate::proto::event::{Closed, ClosedKind};
+
+/// Sealed and not yet written bytes that a session holds at most.
+pub(crate) const SENDABLE_BYTES_MAX: usize = 320 * 1024;
+
+/// How the peer's certificate is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Chain and name.
+    #[default]
+    Full,
+    /// Chain only: the name is not compared.
+    Ca,
+    /// The certificate has exactly this SHA-256; nothing else counts.
+    Fingerprint([u8; 32]),
+    /// Whatever it shows is taken.
+    Off,
+}
+
+/// Settings of one TLS client, as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSpec {
+    /// PEM file with trust roots beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate chain.
+    pub client_cert: Option<PathBuf>,
+    /// PEM file with its key.
+    pub client_key: Option<PathBuf>,
+    /// How the peer's certificate is judged.
+    pub verify: Verify,
+}
+
+/// Why a TLS client cannot be made from its settings.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say it")]
+pub enum TlsError {
+    #[error("cannot read {what} {path:?}: {source}")]
+    Pem { what: &'static str, path: PathBuf, source: pem::Error },
+    #[error("{what} {path:?} holds no certificate")]
+    Empty { what: &'static str, path: PathBuf },
+    #[error("ca_file {path:?} holds a certificate that cannot be a trust root: {source}")]
+    Root { path: PathBuf, source: Error },
+    #[error(
+        "the system has no trust roots ({detail}) - install ca-certificates, set SSL_CERT_FILE, or give ca_file"
+    )]
+    NoRoots { detail: String },
+    #[error("client_cert and client_key have to be given together")]
+    HalfIdentity,
+    #[error("client_cert {path:?} and its client_key do not fit: {source}")]
+    Identity { path: PathBuf, source: Error },
+    #[error("{name:?} is neither a host name nor an address, so it cannot be compared with a certificate")]
+    ServerName { name: String },
+    #[error("the TLS library refused the settings: {0}")]
+    Library(#[from] Error),
+}
+
+/// Makes sessions to one peer; holds its session tickets.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// Reads the files that `spec` names. `server_name` is what the certificate has to be for.
+    pub fn new(spec: &TlsSpec, server_name: &str) -> Result<Self, TlsError> {
+        let name = ServerName::try_from(server_name.trim_matches(['[', ']']).to_owned())
+            .map_err(|_| TlsError::ServerName { name: server_name.to_owned() })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let judge = Judge { roots: roots(spec)?, verify: spec.verify, provider: Arc::clone(&provider) };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(judge));
+        let config = match (&spec.client_cert, &spec.client_key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => {
+                let chain = certificates("client_cert", cert)?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+                    what: "client_key",
+                    path: key.clone(),
+                    source,
+                })?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|source| TlsError::Identity { path: cert.clone(), source })?
+            }
+            _ => return Err(TlsError::HalfIdentity),
+        };
+        Ok(Self { config: Arc::new(config), name })
+    }
+
+    /// Begins a session.
+    pub(crate) fn session(&self) -> Result<Session, Closed> {
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
+            .map_err(|error| refused(&error))?;
+        connection.set_buffer_limit(Some(SENDABLE_BYTES_MAX));
+        Ok(Session { connection, ended: false })
+    }
+}
+
+/// One TLS session; bytes only.
+pub(crate) struct Session {
+    connection: ClientConnection,
+    ended: bool,
+}
+
+impl Session {
+    /// True until application data may be sent.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// True where [`Self::drain_into`] has something to give.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// True after the peer's `close_notify`.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Seals as much of `plain` as there is room for; returns how much.
+    pub(crate) fn seal(&mut self, plain: &[u8]) -> usize {
+        self.connection.writer().write(plain).unwrap_or(0)
+    }
+
+    /// Appends everything that has to go to the peer.
+    pub(crate) fn drain_into(&mut self, wire: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            // Writing into a Vec cannot fail.
+            if !matches!(self.connection.write_tls(wire), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
+    /// Takes bytes of the peer and appends what they say to `plain`.
+    pub(crate) fn open(&mut self, mut wire: &[u8], plain: &mut Vec<u8>) -> Result<(), Closed> {
+        LAST_REFUSED.with_borrow_mut(Option::take);
+        self.take_plain(plain);
+        while !wire.is_empty() {
+            let taken = self.connection.read_tls(&mut wire).map_err(|error| Closed {
+                kind: ClosedKind::Tls,
+                detail: format!("a TLS record is too large: {error}"),
+            })?;
+            let state = self.connection.process_new_packets().map_err(|error| refused(&error))?;
+            self.take_plain(plain);
+            self.ended |= state.peer_has_closed();
+            if taken == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the peer that nothing follows.
+    pub(crate) fn end(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    fn take_plain(&mut self, plain: &mut Vec<u8>) {
+        let mut reader = self.connection.reader();
+        while let Ok(chunk) = reader.fill_buf() {
+            let bytes = chunk.len();
+            if bytes == 0 {
+                break;
+            }
+            plain.extend_from_slice(chunk);
+            reader.consume(bytes);
+        }
+    }
+}
+
+/// Judges certificates.
+#[derive(Debug)]
+struct Judge {
+    roots: Arc<RootCertStore>,
+    verify: Verify,
+    provider: Arc<CryptoProvider>,
+}
+
+thread_local! {
+    /// The certificate that was refused last on this thread: rustls has no room for it in its error.
+    static LAST_REFUSED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+impl Judge {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match self.verify {
+            Verify::Off => Ok(()),
+            Verify::Fingerprint(known) if cert::fingerprint(leaf) == known => Ok(()),
+            Verify::Fingerprint(_) => {
+                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+            Verify::Ca | Verify::Full => {
+                let parsed = ParsedCertificate::try_from(leaf)?;
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms)?;
+                if self.verify == Verify::Full { verify_server_name(&parsed, name) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.judge(leaf, chain, name, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(error) => {
+                LAST_REFUSED.set(Some(cert::describe(leaf)));
+                Err(error)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Words an error of rustls for the operator.
+fn refused(error: &Error) -> Closed {
+    let detail = match (error, LAST_REFUSED.with_borrow_mut(Option::take)) {
+        (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), Some(seen)) => {
+            format!("certificate does not have the fingerprint in the settings: {seen}")
+        }
+        (Error::InvalidCertificate(cause), Some(seen)) => {
+            format!("certificate not trusted: {cause} ({seen})")
+        }
+        (Error::InvalidMessage(_), _) => {
+            format!("the peer does not speak TLS here: {error}")
+        }
+        (Error::AlertReceived(alert), _) => format!("the peer refused the handshake: alert {alert:?}"),
+        (error, _) => error.to_string(),
+    };
+    Closed { kind: ClosedKind::Tls, detail }
+}
+
+fn roots(spec: &TlsSpec) -> Result<Arc<RootCertStore>, TlsError> {
+    if !matches!(spec.verify, Verify::Full | Verify::Ca) {
+        return Ok(Arc::new(RootCertStore::empty()));
+    }
+    let (system, trouble) = &*SYSTEM_ROOTS;
+    let Some(path) = &spec.ca_file else {
+        return if system.is_empty() {
+            Err(TlsError::NoRoots { detail: trouble.clone() })
+        } else {
+            Ok(Arc::clone(system))
+        };
+    };
+    let mut roots = RootCertStore::clone(system);
+    for root in certificates("ca_file", path)? {
+        roots.add(root).map_err(|source| TlsError::Root { path: path.clone(), source })?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The trust roots of the system, read once, and why there are none.
+static SYSTEM_ROOTS: LazyLock<(Arc<RootCertStore>, String)> = LazyLock::new(|| {
+    let found = rustls_native_certs::load_native_certs();
+    let trouble = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    (Arc::new(roots), trouble)
+});
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |source| TlsError::Pem { what, path: path.to_owned(), source };
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    if found.is_empty() {
+        return Err(TlsError::Empty { what, path: path.to_owned() });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

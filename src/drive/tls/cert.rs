@@ -1,0 +1,166 @@
+//! Who a certificate says it is, for the operator.
+//!
+//! Why: "not trusted" alone helps nobody; subject, issuer and fingerprint say which certificate came and
+//! what to trust or pin. A full X.509 parser would be a large dependency for two names.
+//! Invariants: 1. any bytes are taken; what cannot be read is left out.
+//! Bounds: names are cut at `NAME_CHARS_MAX` characters and carry no control characters.
+//! Driven by: `tls`, when a certificate is refused and in `check`. Nothing is decided from what is read here.
+//! Spec: RFC 5280 section 4.1 (field order), X.690 (DER).
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+/// Longest part of a name that is shown.
+const NAME_CHARS_MAX: usize = 80;
+
+/// SHA-256 of the whole certificate.
+pub fn fingerprint(der: &[u8]) -> [u8; 32] {
+    Sha256::digest(der).into()
+}
+
+/// As other tools print it: upper-case hex with colons.
+pub fn fingerprint_text(digest: &[u8; 32]) -> String {
+    let mut text = String::with_capacity(95);
+    for byte in digest {
+        if !text.is_empty() {
+            text.push(':');
+        }
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02X}");
+    }
+    text
+}
+
+/// Reads a fingerprint back: hex in either case, with or without colons.
+pub fn parse_fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u32> =
+        text.chars().filter(|&c| c != ':').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let mut digest = [0; 32];
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = u8::try_from(high << 4 | low).ok()?;
+    }
+    Some(digest)
+}
+
+/// `subject CN=…, issuer CN=…, SHA-256 …`, as far as it can be read.
+pub fn describe(der: &[u8]) -> String {
+    let mut text = String::new();
+    if let Some((subject, issuer)) = names(der) {
+        let _ = write!(text, "subject {subject}, issuer {issuer}, ");
+    }
+    let _ = write!(text, "SHA-256 {}", fingerprint_text(&fingerprint(der)));
+    text
+}
+
+/// Subject and issuer of a certificate.
+fn names(der: &[u8]) -> Option<(String, String)> {
+    let (_, certificate, _) = element(der)?;
+    let (_, mut rest, _) = element(certificate)?;
+    if let (VERSION, _, after) = element(rest)? {
+        rest = after;
+    }
+    let (_, _, rest) = element(rest)?; // serial number
+    let (_, _, rest) = element(rest)?; // signature algorithm
+    let (_, issuer, rest) = element(rest)?;
+    let (_, _, rest) = element(rest)?; // validity
+    let (_, subject, _) = element(rest)?;
+    Some((name(subject), name(issuer)))
+}
+
+/// `CN=…`, else `O=…`, else `OU=…` of a distinguished name.
+fn name(mut rest: &[u8]) -> String {
+    let mut best: Option<(usize, String)> = None;
+    while let Some((_, set, after)) = element(rest) {
+        rest = after;
+        let Some((rank, value)) = attribute(set) else { continue };
+        if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+            best = Some((rank, value));
+        }
+    }
+    best.map_or_else(|| "(no name)".to_owned(), |(_, value)| value)
+}
+
+/// The first attribute of a relative distinguished name, with its place in [`SHOWN`].
+fn attribute(set: &[u8]) -> Option<(usize, String)> {
+    let (_, pair, _) = element(set)?;
+    let (OID, oid, value) = element(pair)? else { return None };
+    let (_, value, _) = element(value)?;
+    let (rank, (_, label)) = SHOWN.iter().enumerate().find(|(_, (known, _))| *known == oid)?;
+    let clean = String::from_utf8_lossy(value);
+    let clean = clean.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(NAME_CHARS_MAX);
+    Some((rank, format!("{label}={}", clean.collect::<String>())))
+}
+
+/// Tag, content and what follows of the first DER element.
+fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = input.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0_usize, |len, &digit| len << 8 | usize::from(digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((tag, content, rest))
+}
+
+const VERSION: u8 = 0xa0;
+const OID: u8 = 0x06;
+/// Attributes worth showing, best first: id-at-commonName, -organizationName, -organizationalUnitName.
+const SHOWN: [(&[u8], &str); 3] =
+    [(&[0x55, 0x04, 0x03], "CN"), (&[0x55, 0x04, 0x0a], "O"), (&[0x55, 0x04, 0x0b], "OU")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    fn certificate() -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["siem.example".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::OrganizationName, "Example");
+        params.distinguished_name.push(DnType::CommonName, "siem\nexample");
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn names_and_fingerprint_are_read() {
+        let der = certificate();
+        let text = describe(&der);
+        assert!(
+            text.starts_with("subject CN=siem\u{fffd}example, issuer CN=siem\u{fffd}example, SHA-256 "),
+            "{text}"
+        );
+        let digest = fingerprint(&der);
+        assert_eq!(parse_fingerprint(&fingerprint_text(&digest)), Some(digest));
+        assert_eq!(
+            parse_fingerprint(&fingerprint_text(&digest).replace(':', "").to_lowercase()),
+            Some(digest)
+        );
+        assert_eq!(parse_fingerprint("AA:BB"), None);
+        assert_eq!(parse_fingerprint(&"z".repeat(64)), None);
+        assert_eq!(parse_fingerprint(&"0".repeat(65)), None);
+    }
+
+    #[test]
+    fn any_cut_or_flip_is_survived() {
+        let der = certificate();
+        for end in 0..der.len() {
+            assert!(describe(&der[..end]).contains("SHA-256"));
+        }
+        for at in 0..der.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bad = der.clone();
+                bad[at] ^= flip;
+                assert!(describe(&bad).contains("SHA-256"));
+            }
+        }
+    }
+}

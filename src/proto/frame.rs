@@ -1,0 +1,231 @@
+//! The encoded bytes of one write to the sink, and which records they are.
+//!
+//! Why: a frame outlives the pull that it came from (it waits for the sink), so it owns its bytes and carries
+//! the names of its records; the buffers are recycled because a fresh megabyte per request costs page faults.
+//! Invariants: 1. the bytes hold exactly the records of `segments`, in order, one line each.
+//!  2. a frame in use holds credit for its capacity.
+//! Bounds: idle buffers of the pool plus credit in use stay below the frame budget; a buffer that one huge
+//! record has blown up is freed, not kept.
+//! Driven by: shards fill frames; the sink sends them and gives the buffers back.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use super::flow::{Budget, Credit};
+use super::ids::{Epoch, PullId, ShardId};
+use super::time::Instant;
+
+/// Consecutive records of one pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The shard.
+    pub shard: ShardId,
+    /// Which holding of it.
+    pub epoch: Epoch,
+    /// The pull.
+    pub pull: PullId,
+    /// First record.
+    pub start: u32,
+    /// One past the last record.
+    pub end: u32,
+}
+
+/// The segments of a frame: mostly one or two.
+pub type Segments = SmallVec<[Segment; 4]>;
+
+/// One write to the sink.
+#[derive(Debug)]
+pub struct Frame {
+    /// The encoded records.
+    pub bytes: Vec<u8>,
+    /// Which records they are.
+    pub segments: Segments,
+    /// When the first record was put in.
+    pub opened: Instant,
+    /// True for a record that the sink has refused for its content and that is offered again.
+    pub refused: bool,
+    credit: Credit,
+}
+
+impl Frame {
+    /// Number of records.
+    pub fn records(&self) -> u32 {
+        self.segments.iter().map(|segment| segment.end - segment.start).sum()
+    }
+
+    /// Notes records that were just appended to `bytes`.
+    pub fn note(&mut self, segment: Segment) {
+        if segment.start == segment.end {
+            return;
+        }
+        if let Some(last) = self.segments.last_mut()
+            && last.shard == segment.shard
+            && last.epoch == segment.epoch
+            && last.pull == segment.pull
+            && last.end == segment.start
+        {
+            last.end = segment.end;
+            return;
+        }
+        self.segments.push(segment);
+    }
+
+    /// Cuts the first `records` records off and returns them as names; their bytes are gone from this frame.
+    pub fn cut_front(&mut self, records: u32) -> Segments {
+        let (front, rest) = split(&self.segments, records);
+        self.segments = rest;
+        let end = line_end(&self.bytes, records);
+        self.bytes.drain(..end);
+        front
+    }
+
+    /// Moves the first record into `other`, which is empty.
+    pub fn move_first(&mut self, other: &mut Self) {
+        let end = line_end(&self.bytes, 1);
+        other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or_default());
+        other.segments = self.cut_front(1);
+        other.opened = self.opened;
+        other.settle_credit();
+    }
+
+    /// Accounts the true size of the buffer.
+    pub fn settle_credit(&mut self) {
+        self.credit.resize(self.bytes.capacity() as u64);
+    }
+}
+
+/// The names of the first `records` records, and those of the rest.
+fn split(segments: &Segments, records: u32) -> (Segments, Segments) {
+    let (mut front, mut rest) = (Segments::new(), Segments::new());
+    let mut left = records;
+    for segment in segments {
+        let count = (segment.end - segment.start).min(left);
+        left -= count;
+        let middle = segment.start + count;
+        if middle > segment.start {
+            front.push(Segment { end: middle, ..*segment });
+        }
+        if middle < segment.end {
+            rest.push(Segment { start: middle, ..*segment });
+        }
+    }
+    (front, rest)
+}
+
+/// Where the `records`-th line of `bytes` ends.
+fn line_end(bytes: &[u8], records: u32) -> usize {
+    let Some(last) = records.checked_sub(1) else { return 0 };
+    let newline = memchr::memchr_iter(b'\n', bytes).nth(last as usize);
+    newline.map_or(bytes.len(), |at| at + 1)
+}
+
+/// Recycles frame buffers within the budget.
+#[derive(Debug)]
+pub struct FramePool {
+    budget: Rc<Budget>,
+    frame_bytes: u64,
+    idle: Vec<Vec<u8>>,
+    idle_bytes: u64,
+}
+
+impl FramePool {
+    /// Frames of about `frame_bytes` each, paid from `budget`.
+    pub fn new(budget: Rc<Budget>, frame_bytes: u64) -> Self {
+        Self { budget, frame_bytes, idle: Vec::new(), idle_bytes: 0 }
+    }
+
+    /// An empty frame, or nothing when the budget is used up.
+    pub fn take(&mut self, now: Instant) -> Option<Frame> {
+        let mut credit = self.budget.try_take(self.frame_bytes)?;
+        let bytes = self.idle.pop().unwrap_or_default();
+        self.idle_bytes -= bytes.capacity() as u64;
+        credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
+        Some(Frame { bytes, segments: Segments::new(), opened: now, refused: false, credit })
+    }
+
+    /// An empty frame for a part of another one: those bytes are in memory already, so it is never refused.
+    pub fn take_for_part(&mut self, now: Instant) -> Frame {
+        let credit = self.budget.take_over(0);
+        Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
+    }
+
+    /// Takes the buffer of a finished frame back.
+    pub fn give(&mut self, frame: Frame) {
+        let Frame { mut bytes, credit, .. } = frame;
+        drop(credit);
+        let capacity = bytes.capacity() as u64;
+        let fits = self.budget.used() + self.idle_bytes + capacity <= self.budget.limit();
+        if fits && capacity <= self.frame_bytes.saturating_mul(2) {
+            bytes.clear();
+            self.idle_bytes += capacity;
+            self.idle.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::flow::Flow;
+    use super::*;
+
+    fn segment(pull: u64, start: u32, end: u32) -> Segment {
+        Segment { shard: ShardId(1), epoch: Epoch(1), pull: PullId(pull), start, end }
+    }
+
+    #[test]
+    fn neighbouring_records_become_one_segment() {
+        let flow = Flow::new(4_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        frame.note(segment(0, 0, 3));
+        frame.note(segment(0, 3, 3));
+        frame.note(segment(0, 3, 5));
+        frame.note(segment(1, 5, 6));
+        frame.note(segment(1, 8, 9));
+        assert_eq!(frame.segments.as_slice(), [segment(0, 0, 5), segment(1, 5, 6), segment(1, 8, 9)]);
+        assert_eq!(frame.records(), 7);
+        pool.give(frame);
+        assert_eq!(flow.frames.used(), 0);
+    }
+
+    #[test]
+    fn a_frame_is_cut_by_records() {
+        let flow = Flow::new(4_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        frame.bytes.extend_from_slice(b"a\nbb\nccc\ndddd\n");
+        frame.note(segment(0, 7, 9));
+        frame.note(segment(1, 0, 2));
+        assert_eq!(frame.cut_front(1).as_slice(), [segment(0, 7, 8)]);
+        let mut part = pool.take_for_part(Instant(1));
+        frame.move_first(&mut part);
+        assert_eq!(
+            (part.bytes.as_slice(), part.segments.as_slice()),
+            (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice())
+        );
+        assert_eq!(
+            (frame.bytes.as_slice(), frame.segments.as_slice()),
+            (b"ccc\ndddd\n".as_slice(), [segment(1, 0, 2)].as_slice())
+        );
+        assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
+        assert!(frame.bytes.is_empty() && frame.segments.is_empty());
+    }
+
+    #[test]
+    fn buffers_are_reused_unless_blown_up() {
+        let flow = Flow::new(4_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        frame.bytes.extend_from_slice(&[7; 150]);
+        frame.settle_credit();
+        assert!(flow.frames.used() >= 150);
+        pool.give(frame);
+        assert_eq!(flow.frames.used(), 0);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        assert!(frame.bytes.capacity() >= 150 && frame.bytes.is_empty());
+        frame.bytes.extend_from_slice(&[7; 1_500]);
+        pool.give(frame);
+        assert_eq!(pool.take(Instant(1)).unwrap().bytes.capacity(), 0);
+    }
+}

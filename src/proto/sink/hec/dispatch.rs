@@ -1,0 +1,185 @@
+//! Waiting frames to connections, connections to addresses, polls to channels.
+//!
+//! Why: where a frame goes decides its order and its speed; this is the one place that chooses.
+//! Invariants: 1. frames of one shard go to the connection that still owes an answer for that shard. 2. a frame
+//!  that cannot go anywhere stays where it is.
+//! Bounds: `pipeline_depth` per connection, `connections` per address.
+//! Driven by: [`Hec`] after every event.
+
+use smallvec::SmallVec;
+
+use super::conn::{Conn, State};
+use super::{Hec, Target, answer, first_shard};
+use crate::proto::context::Context;
+use crate::proto::event::{Action, To};
+use crate::proto::frame::Frame;
+use crate::proto::http1::{Limits, write_request_head};
+use crate::proto::ids::{RouteId, ShardId};
+use crate::proto::time::Instant;
+
+/// Where a frame may go now.
+enum Place {
+    /// To the connection at this position.
+    Conn(usize),
+    /// Behind earlier frames of its shard, which fill their connection.
+    Behind,
+    /// No connection has room.
+    Nowhere,
+}
+
+impl Hec {
+    /// Gives waiting frames to connections, opens connections, sends polls that are due.
+    pub fn dispatch(&mut self, now: Instant, cx: &mut Context) {
+        self.assign_frames(now, cx);
+        let due = self.routes.ids().filter(|route| {
+            !self.polls.is_busy(*route) && self.acks.next_poll(*route).is_some_and(|due| due <= now)
+        });
+        let due: SmallVec<[RouteId; 8]> = due.collect();
+        for route in due {
+            self.send_poll(now, route, cx);
+        }
+    }
+
+    fn send_poll(&mut self, now: Instant, route: RouteId, cx: &mut Context) {
+        let Some(poll) = self.acks.poll(route, now) else { return };
+        let mut out = Vec::with_capacity(512 + poll.body.len());
+        let Some(target) = self.target(route) else { return };
+        let fields = [
+            ("Host", target.authority.as_str()),
+            ("User-Agent", USER_AGENT),
+            ("Authorization", self.authorization.as_str()),
+            ("X-Splunk-Request-Channel", self.acks.guid(poll.asked.channel)),
+            ("Content-Type", "application/json"),
+        ];
+        // Settings were checked: no header can hold a line break.
+        let _ = write_request_head(
+            &mut out,
+            "POST",
+            &target.ack,
+            fields.into_iter(),
+            Some(poll.body.len() as u64),
+        );
+        out.extend_from_slice(&poll.body);
+        self.polls.send(now, route, poll.asked, out, cx);
+    }
+
+    fn target(&self, route: RouteId) -> Option<&Target> {
+        self.targets.get(usize::from(self.routes.endpoint(route)?.0))
+    }
+
+    fn assign_frames(&mut self, now: Instant, cx: &mut Context) {
+        let mut blocked: SmallVec<[ShardId; 16]> = SmallVec::new();
+        let mut at = 0;
+        let mut starved = 0;
+        while let Some(shard) = self.waiting.get(at).map(first_shard) {
+            if blocked.contains(&shard) {
+                at += 1;
+                continue;
+            }
+            match self.place_for(now, shard) {
+                Place::Conn(conn) => {
+                    if let Some(frame) = self.waiting.remove(at) {
+                        self.start_request(conn, frame, cx);
+                    }
+                }
+                Place::Behind => {
+                    blocked.push(shard);
+                    at += 1;
+                }
+                Place::Nowhere => {
+                    starved += 1;
+                    blocked.push(shard);
+                    at += 1;
+                }
+            }
+        }
+        let greeting = usize::from(!self.greeted && self.conns.is_empty());
+        self.open_conns(now, starved.max(greeting), cx);
+    }
+
+    /// Where a frame of this shard may go now.
+    fn place_for(&self, now: Instant, shard: ShardId) -> Place {
+        let depth = |conn: &Conn| self.routes.depth(conn.route, self.params.pipeline_depth);
+        let usable = |conn: &Conn| {
+            conn.state == State::Open && conn.has_room(depth(conn)) && self.routes.is_usable(now, conn.route)
+        };
+        if let Some(home) = self.conns.iter().position(|conn| conn.carries(shard)) {
+            return match self.conns.get(home) {
+                Some(conn) if usable(conn) => Place::Conn(home),
+                _ => Place::Behind,
+            };
+        }
+        let load = |conn: &Conn| {
+            (self.routes.latency_ns(conn.route).saturating_mul(conn.requests.len() as u64 + 1), conn.id)
+        };
+        let best =
+            self.conns.iter().enumerate().filter(|(_, conn)| usable(conn)).min_by_key(|(_, conn)| load(conn));
+        best.map_or(Place::Nowhere, |(at, _)| Place::Conn(at))
+    }
+
+    pub(super) fn open_conns(&mut self, now: Instant, starved: usize, cx: &mut Context) {
+        let connecting = self.conns.iter().filter(|conn| conn.state == State::Connecting).count();
+        for _ in connecting..starved {
+            let count = |route: RouteId| self.conns.iter().filter(|conn| conn.route == route).count();
+            let usable = self
+                .routes
+                .ids()
+                .filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
+            let Some((open, route)) = usable.map(|route| (count(route), route)).min() else { return };
+            if open >= self.params.connections {
+                return;
+            }
+            let id = cx.connect(To::Sink(route));
+            let channel = self.acks.open_channel(route, now, cx);
+            let limits = Limits { head_bytes_max: 64 << 10, body_bytes_max: answer::BODY_BYTES_MAX };
+            self.conns.push(Conn::new(id, route, channel, now, limits));
+        }
+    }
+
+    fn start_request(&mut self, at: usize, frame: Frame, cx: &mut Context) {
+        let Some((route, channel)) = self.conns.get(at).map(|conn| (conn.route, conn.channel)) else {
+            self.waiting.push_front(frame);
+            return;
+        };
+        let Some(mut head) = self.conns.get_mut(at).map(Conn::take_head) else { return };
+        let packed = if self.params.gzip { gzip(&mut self.compressor, &frame.bytes) } else { Vec::new() };
+        let length = if packed.is_empty() { frame.bytes.len() } else { packed.len() };
+        let encoding = (!packed.is_empty()).then_some(("Content-Encoding", "gzip"));
+        if let Some(target) = self.target(route) {
+            let fields = [
+                ("Host", target.authority.as_str()),
+                ("User-Agent", USER_AGENT),
+                ("Authorization", self.authorization.as_str()),
+                ("X-Splunk-Request-Channel", self.acks.guid(channel)),
+                ("Content-Type", "application/json"),
+            ];
+            let fields = fields.into_iter().chain(encoding);
+            let _ = write_request_head(&mut head, "POST", &target.event, fields, Some(length as u64));
+        }
+        cx.counters.sent_requests += 1;
+        self.acks.begin(channel);
+        if let Some(conn) = self.conns.get_mut(at) {
+            conn.push(frame, head, packed);
+            cx.actions.push_back(Action::Transmit(conn.id));
+        }
+    }
+}
+
+/// Sent with every request: without one, splunkd falls back to HTTP/1.0 and closes after each answer.
+const USER_AGENT: &str = concat!("sls2siem/", env!("CARGO_PKG_VERSION"));
+
+/// One gzip member, level 1.
+fn gzip(compressor: &mut flate2::Compress, bytes: &[u8]) -> Vec<u8> {
+    compressor.reset();
+    let mut out = Vec::with_capacity(bytes.len() / 4 + 128);
+    loop {
+        let consumed = usize::try_from(compressor.total_in()).unwrap_or(usize::MAX);
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        match compressor.compress_vec(rest, &mut out, flate2::FlushCompress::Finish) {
+            Ok(flate2::Status::StreamEnd) => return out,
+            Ok(_) => out.reserve(out.capacity().max(1024)),
+            // An empty result means: send it as it is.
+            Err(_) => return Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The addresses behind the sink's endpoints: which may be used, how fast each is, who waits for how long.
+//!
+//! Why: one busy or broken indexer must not stop the others, and a name with several addresses is several
+//! indexers.
+//! Invariants: 1. an address that failed is not used before its wait is over. 2. trouble is reported once per
+//!  change and endpoint, not per attempt.
+//! Bounds: waits of 100 ms to 30 s with jitter; at least 5 s where an operator has to repair something.
+//! Driven by: `sink::hec`.
+
+use core::time::Duration;
+
+use crate::proto::backoff::Backoff;
+use crate::proto::context::{Context, Trouble};
+use crate::proto::event::{Action, Cause, Closed, ClosedKind, Scope};
+use crate::proto::ids::{EndpointId, RouteId};
+use crate::proto::time::Instant;
+
+const WAIT_BASE: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_HOLD: Duration = Duration::from_secs(5);
+/// How long an address is spared that says its queues fill up.
+const WAIT_SLOW: Duration = Duration::from_millis(250);
+/// Answers with one request at a time after a server closed with answers owed.
+const SHALLOW_ANSWERS: u32 = 64;
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(super) struct Failure {
+    cause: Cause,
+    wait_min: Duration,
+    resolve: bool,
+}
+
+impl Failure {
+    /// The server said "not now".
+    pub(super) fn busy(cause: Cause) -> Self {
+        Self { cause, wait_min: Duration::ZERO, resolve: false }
+    }
+
+    /// An operator has to repair something.
+    pub(super) fn hold(cause: Cause) -> Self {
+        Self { cause, wait_min: WAIT_HOLD, resolve: false }
+    }
+
+    /// The connection failed: perhaps the name leads elsewhere now.
+    pub(super) fn soft(cause: Cause) -> Self {
+        Self { cause, wait_min: Duration::ZERO, resolve: true }
+    }
+}
+
+#[derive(Debug)]
+struct Route {
+    id: RouteId,
+    endpoint: EndpointId,
+    paused_until: Option<Instant>,
+    backoff: Backoff,
+    latency_ns: u64,
+    shallow: u32,
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    trouble: Trouble,
+    poll_trouble: bool,
+    backoff: Backoff,
+    resolve_at: Option<Instant>,
+}
+
+/// All addresses of one sink.
+#[derive(Debug)]
+pub(super) struct Routes {
+    routes: Vec<Route>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Routes {
+    /// No address yet; asks for those of every endpoint.
+    pub(super) fn new(endpoints: usize, cx: &mut Context) -> Self {
+        let endpoints: Vec<Endpoint> = (0..endpoints)
+            .map(|_| Endpoint {
+                trouble: Trouble::default(),
+                poll_trouble: false,
+                backoff: Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64()),
+                resolve_at: None,
+            })
+            .collect();
+        for at in 0..endpoints.len() {
+            cx.actions.push_back(Action::Resolve(EndpointId(u16::try_from(at).unwrap_or(u16::MAX))));
+        }
+        Self { routes: Vec::new(), endpoints }
+    }
+
+    pub(super) fn handle_routes(
+        &mut self,
+        now: Instant,
+        endpoint: EndpointId,
+        found: Result<Vec<RouteId>, String>,
+        cx: &mut Context,
+    ) {
+        let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) else { return };
+        let found = match found {
+            Ok(found) if !found.is_empty() => found,
+            other => {
+                let detail = other.err().unwrap_or_else(|| "the name has no address".to_owned());
+                let wait = entry.backoff.next_wait();
+                entry.resolve_at = Some(now + wait);
+                // Known addresses stay in use: a name server that is down is no reason to stop.
+                if !self.routes.iter().any(|route| route.endpoint == endpoint) {
+                    let cause = Cause::Transport(Closed { kind: ClosedKind::Resolve, detail });
+                    entry.trouble.raise(cx, Scope::Sink(endpoint), cause, wait);
+                }
+                return;
+            }
+        };
+        entry.backoff.reset();
+        entry.resolve_at = None;
+        for route in self.routes.iter_mut().filter(|route| route.endpoint == endpoint) {
+            route.gone = !found.contains(&route.id);
+        }
+        for id in found {
+            if self.routes.iter().any(|route| route.id == id) {
+                continue;
+            }
+            let backoff = Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64());
+            self.routes.push(Route {
+                id,
+                endpoint,
+                paused_until: None,
+                backoff,
+                latency_ns: 1_000_000,
+                shallow: 0,
+                gone: false,
+            });
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        for route in &mut self.routes {
+            route.paused_until = route.paused_until.filter(|until| *until > now);
+        }
+        for (at, endpoint) in self.endpoints.iter_mut().enumerate() {
+            if endpoint.resolve_at.is_some_and(|due| due <= now) {
+                endpoint.resolve_at = None;
+                cx.actions.push_back(Action::Resolve(EndpointId(u16::try_from(at).unwrap_or(u16::MAX))));
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.resolve_at).min()
+    }
+
+    /// When the first paused address may be used again.
+    pub(super) fn next_resume(&self) -> Option<Instant> {
+        self.routes.iter().filter_map(|route| route.paused_until).min()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
+        self.routes.iter().map(|route| route.id)
+    }
+
+    pub(super) fn endpoint(&self, id: RouteId) -> Option<EndpointId> {
+        self.find(id).map(|route| route.endpoint)
+    }
+
+    pub(super) fn is_gone(&self, id: RouteId) -> bool {
+        self.find(id).is_none_or(|route| route.gone)
+    }
+
+    pub(super) fn is_usable(&self, now: Instant, id: RouteId) -> bool {
+        self.find(id).is_some_and(|route| route.paused_until.is_none_or(|until| until <= now))
+    }
+
+    pub(super) fn latency_ns(&self, id: RouteId) -> u64 {
+        self.find(id).map_or(u64::MAX, |route| route.latency_ns)
+    }
+
+    /// Requests that may be under way on one connection.
+    pub(super) fn depth(&self, id: RouteId, configured: usize) -> usize {
+        if self.find(id).is_some_and(|route| route.shallow > 0) { 1 } else { configured }
+    }
+
+    /// True when every endpoint is in trouble.
+    pub(super) fn all_troubled(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.trouble.is_raised())
+    }
+
+    /// This server closed while it owed answers: one request at a time for a while.
+    pub(super) fn go_shallow(&mut self, id: RouteId) {
+        if let Some(route) = self.find_mut(id) {
+            route.shallow = SHALLOW_ANSWERS;
+        }
+    }
+
+    pub(super) fn succeed(
+        &mut self,
+        now: Instant,
+        id: RouteId,
+        took: Duration,
+        slow_down: bool,
+        cx: &mut Context,
+    ) {
+        let Some(route) = self.find_mut(id) else { return };
+        route.backoff.reset();
+        route.shallow = route.shallow.saturating_sub(1);
+        route.paused_until = slow_down.then(|| now + WAIT_SLOW);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // Weight 1/8, as TCP smooths its round trips (RFC 6298).
+        route.latency_ns = (route.latency_ns - route.latency_ns / 8).saturating_add(took / 8).max(1);
+        let endpoint = route.endpoint;
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0))
+            && !entry.poll_trouble
+        {
+            entry.trouble.clear(cx, Scope::Sink(endpoint));
+        }
+    }
+
+    /// The very first connection: an address that could not be reached so far can be.
+    pub(super) fn greet(&mut self, id: RouteId, cx: &mut Context) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) {
+            entry.trouble.clear(cx, Scope::Sink(endpoint));
+        }
+    }
+
+    pub(super) fn fail(&mut self, now: Instant, id: RouteId, failure: Failure, cx: &mut Context) {
+        let Some(route) = self.find_mut(id) else { return };
+        let wait = route.backoff.next_wait().max(failure.wait_min);
+        let until = now + wait;
+        route.paused_until = Some(route.paused_until.map_or(until, |before| before.max(until)));
+        let endpoint = route.endpoint;
+        if failure.resolve {
+            cx.actions.push_back(Action::Resolve(endpoint));
+        }
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) {
+            entry.trouble.raise(cx, Scope::Sink(endpoint), failure.cause, wait);
+        }
+    }
+
+    /// Polls for acknowledgements are refused: records stay unconfirmed, nothing else changes.
+    pub(super) fn poll_failed(&mut self, id: RouteId, cause: Cause, wait: Duration, cx: &mut Context) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) {
+            entry.poll_trouble = true;
+            entry.trouble.raise(cx, Scope::Sink(endpoint), cause, wait);
+        }
+    }
+
+    pub(super) fn poll_worked(&mut self, id: RouteId, cx: &mut Context) {
+        let Some(endpoint) = self.endpoint(id) else { return };
+        if let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0))
+            && entry.poll_trouble
+        {
+            entry.poll_trouble = false;
+            entry.trouble.clear(cx, Scope::Sink(endpoint));
+        }
+    }
+
+    fn find(&self, id: RouteId) -> Option<&Route> {
+        self.routes.iter().find(|route| route.id == id)
+    }
+
+    fn find_mut(&mut self, id: RouteId) -> Option<&mut Route> {
+        self.routes.iter_mut().find(|route| route.id == id)
+    }
+}

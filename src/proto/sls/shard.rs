@@ -1,0 +1,643 @@
+//! One holding of a shard on this executor: pull, check, transcode, wait for the sink, and say what is safe.
+//!
+//! Why: a consumer that hands a pull to its sink and forgets it loses it on the first error; here a pull stays
+//! in the ledger until each of its records is acknowledged, and what the sink lost is pulled again.
+//! Invariants: 1. a cursor moves on only when the body before it is complete, decompressed and counted.
+//!  2. nothing is pulled without credit for its bytes. 3. at most one pull is under way. 4. a draining shard
+//!  begins nothing but the repair of what it lost.
+//! Bounds: one body being transcoded, one downloaded and waiting, one frame being filled.
+//! Driven by: `pipeline`: handle_* of its connection, then `step` until nothing moves.
+//! Spec: SLS `PullLogs`; cursors are opaque.
+
+mod body;
+mod pull;
+
+use core::time::Duration;
+
+use self::body::{Body, Entered, Filled};
+use self::pull::{Pull, PullEvent, Want};
+use crate::proto::backoff::Backoff;
+use crate::proto::context::{Context, Trouble, shard_scope};
+use crate::proto::counters::ShardGauge;
+use crate::proto::event::{Action, Cause, Closed, Report, To};
+use crate::proto::flow::{Credit, Flow};
+use crate::proto::format::Encoder;
+use crate::proto::frame::Frame;
+use crate::proto::ids::{ConnId, Cursor, Epoch, PullId, ShardId};
+use crate::proto::ledger::{Ledger, Pulled, Ranges, SafeCursor};
+use crate::proto::sls::api::pull_head::PullHead;
+use crate::proto::sls::body::{BodyError, Decompressor};
+use crate::proto::sls::error::Reaction;
+use crate::proto::sls::source::Source;
+use crate::proto::sls::wire;
+use crate::proto::time::{Instant, UnixTime};
+
+/// Shortest time between two pulls of a shard: the service allows 100 reads a second.
+const PULL_GAP: Duration = Duration::from_millis(10);
+/// Waits after a failed pull: about this long at first, doubling up to the maximum.
+const BACKOFF_BASE: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Wait after something that an operator has to repair.
+const HOLD_WAIT: Duration = Duration::from_secs(5);
+/// Empty pulls after which the pause begins to grow, up to five times `fetch_interval`.
+const CALM_PULLS: u32 = 10;
+
+/// What a shard may still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Everything.
+    Working,
+    /// The position is refused; the control plane has to give another one.
+    Expired,
+    /// Finish what is in flight.
+    Draining,
+}
+
+/// A downloaded body that waits for the one before it to be transcoded.
+struct Ready {
+    head: PullHead,
+    compressed: Vec<u8>,
+    credit: Credit,
+    want: Want,
+}
+
+/// Records of an earlier pull that are being pulled again.
+struct Resend {
+    pull: PullId,
+    wanted: Ranges,
+    /// Records of the pull that came so far.
+    base: u32,
+    cursor: Cursor,
+    end: Cursor,
+}
+
+/// What is known about the end of the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndSeen {
+    /// There is more to pull, as far as is known.
+    Ahead,
+    /// The cursor stands at the end.
+    Reached,
+    /// It does, and that was reported as safe.
+    Reported,
+}
+
+/// One holding of a shard.
+pub struct Shard {
+    id: ShardId,
+    epoch: Epoch,
+    phase: Phase,
+    cursor: Cursor,
+    end: Option<Cursor>,
+    ledger: Ledger,
+    pull: Pull,
+    ready: Option<Ready>,
+    body: Option<Body>,
+    filling: Option<Frame>,
+    resend: Option<Resend>,
+    not_before: Instant,
+    backoff: Backoff,
+    trouble: Trouble,
+    calm: u32,
+    end_seen: EndSeen,
+    safe_time: Option<u64>,
+    safe_moved: Instant,
+    /// No credit for a frame; waits for memory to come back.
+    blocked: bool,
+    /// No credit for a pull; waits for memory to come back.
+    starved: bool,
+}
+
+impl core::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shard")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the parts around a shard lend it for one step.
+pub struct Around<'a> {
+    /// Settings, keys and clock for requests.
+    pub source: &'a mut Source,
+    /// Record to bytes.
+    pub encoder: &'a mut Encoder,
+    /// Decoders with their memory.
+    pub decompressor: &'a mut Decompressor,
+    /// Byte credit.
+    pub flow: &'a Flow,
+    /// Queues, counters, buffers.
+    pub cx: &'a mut Context,
+}
+
+impl Shard {
+    /// A shard that will read from `cursor` on.
+    pub fn new(
+        now: Instant,
+        id: ShardId,
+        epoch: Epoch,
+        cursor: Cursor,
+        end: Option<Cursor>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            id,
+            epoch,
+            phase: Phase::Working,
+            cursor,
+            end,
+            ledger: Ledger::new(),
+            pull: Pull::default(),
+            ready: None,
+            body: None,
+            filling: None,
+            resend: None,
+            not_before: now,
+            backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed),
+            trouble: Trouble::default(),
+            calm: 0,
+            end_seen: EndSeen::Ahead,
+            safe_time: None,
+            safe_moved: now,
+            blocked: false,
+            starved: false,
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Which holding.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Its connection to SLS.
+    pub fn conn(&self) -> Option<ConnId> {
+        self.pull.conn()
+    }
+
+    /// Begins to drain.
+    pub fn revoke(&mut self, cx: &mut Context) {
+        self.phase = Phase::Draining;
+        self.ready = None;
+        if self.resend.is_none() {
+            self.pull.close(cx);
+        }
+    }
+
+    /// True when nothing of it is in flight any more.
+    pub fn is_drained(&self) -> bool {
+        matches!(self.phase, Phase::Draining) && self.ledger.is_empty() && self.body.is_none()
+    }
+
+    /// True while it waits for its end because of its end cursor or a revocation.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining)
+    }
+
+    /// Closes its connection and gives its memory back.
+    pub fn close(&mut self, cx: &mut Context) {
+        self.pull.close(cx);
+        if let Some(frame) = self.filling.take() {
+            cx.pool.give(frame);
+        }
+        self.trouble.clear(cx, shard_scope(self.id));
+    }
+
+    /// Records that the sink has taken for good.
+    pub fn acked(&mut self, pull: PullId, start: u32, end: u32) -> u32 {
+        self.ledger.ack(pull, start, end)
+    }
+
+    /// Records that have to be pulled again.
+    pub fn lost(&mut self, pull: PullId, start: u32, end: u32) {
+        self.ledger.lose(pull, start, end);
+    }
+
+    /// The connection is ready.
+    pub fn handle_connected(&mut self, now: Instant, around: &mut Around<'_>) {
+        self.pull.handle_connected(now, self.id, around);
+    }
+
+    /// Bytes of the last chunk went out.
+    pub fn handle_transmitted(&mut self, bytes: usize) {
+        self.pull.handle_transmitted(bytes);
+    }
+
+    /// The next bytes for the connection.
+    pub fn poll_transmit(&self) -> Option<&[u8]> {
+        self.pull.chunk()
+    }
+
+    /// Bytes of an answer came.
+    pub fn handle_received(&mut self, now: Instant, bytes: &[u8], around: &mut Around<'_>) {
+        let mut rest = bytes;
+        while let (used, Some(event)) = self.pull.handle_received(rest, around) {
+            rest = rest.get(used..).unwrap_or_default();
+            self.handle_event(now, event, around);
+            if rest.is_empty() || self.pull.conn().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The connection ended.
+    pub fn handle_closed(&mut self, now: Instant, why: Closed, around: &mut Around<'_>) {
+        if let Some(event) = self.pull.handle_closed(why, around) {
+            self.handle_event(now, event, around);
+        }
+    }
+
+    /// A deadline passed.
+    pub fn handle_timeout(&mut self, now: Instant, around: &mut Around<'_>) {
+        if let Some(event) = self.pull.handle_timeout(now, around) {
+            self.handle_event(now, event, around);
+        }
+    }
+
+    /// The next moment that something has to be done.
+    pub fn poll_timeout(&self, pull_timeout: Duration, batch_age: Duration) -> Option<Instant> {
+        let pull = self.pull.poll_timeout(pull_timeout);
+        let again = (!self.pull.is_busy() && !self.starved && self.wants_pull()).then_some(self.not_before);
+        let flush = self.filling.as_ref().map(|frame| frame.opened + batch_age);
+        [pull, again, flush].into_iter().flatten().min()
+    }
+
+    /// True when there is a body to transcode and room for it, as far as is known.
+    pub fn has_work(&self) -> bool {
+        self.body.is_some() && !self.blocked
+    }
+
+    /// Memory was given back: what was refused is worth another attempt.
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+        self.starved = false;
+    }
+
+    /// True when a part frame could go out now that the sink has nothing of this shard.
+    pub fn may_flush(&self) -> bool {
+        self.filling.is_some() && self.body.is_none()
+    }
+
+    /// Does what can be done now: begins a pull, opens a downloaded body. Returns true when something moved.
+    pub fn step(&mut self, now: Instant, around: &mut Around<'_>) -> bool {
+        let mut moved = false;
+        if self.body.is_none()
+            && let Some(ready) = self.ready.take()
+        {
+            self.open_body(now, ready, around);
+            moved = true;
+        }
+        if !self.pull.is_busy() && !self.starved && self.not_before <= now && self.wants_pull() {
+            let began = self.begin_pull(now, around);
+            self.starved = !began;
+            moved |= began;
+        }
+        moved
+    }
+
+    /// Transcodes the open body into frames as far as credit goes. Full frames are handed to `push`; a part
+    /// frame goes out when `idle` says that the sink has nothing of this shard, or when it gets old.
+    pub fn transcode(
+        &mut self,
+        now: Instant,
+        idle: bool,
+        batch: &Batch,
+        around: &mut Around<'_>,
+        push: &mut impl FnMut(Frame),
+    ) -> bool {
+        let mut moved = false;
+        while let Some(body) = &mut self.body {
+            if self.filling.is_none() {
+                self.filling = around.cx.pool.take(now);
+            }
+            let Some(frame) = &mut self.filling else {
+                self.blocked = true;
+                return moved;
+            };
+            moved = true;
+            match body.fill(frame, batch.bytes, (self.id, self.epoch), around) {
+                Ok(Filled::Frame) => push_filled(&mut self.filling, push),
+                Ok(Filled::BodyEnd) => {
+                    self.body = None;
+                    break;
+                }
+                Err(error) => self.refuse_body(now, error, around),
+            }
+        }
+        let due = self.filling.as_ref().is_some_and(|frame| frame.opened + batch.age <= now);
+        if self.body.is_none() && (idle || due || self.phase == Phase::Draining) {
+            moved |= self.filling.is_some();
+            match self.filling.take() {
+                Some(frame) if frame.segments.is_empty() => around.cx.pool.give(frame),
+                filled => {
+                    self.filling = filled;
+                    push_filled(&mut self.filling, push);
+                }
+            }
+        }
+        moved
+    }
+
+    /// The position that may be committed, when it moved.
+    pub fn poll_safe(&mut self, now: Instant, cx: &mut Context) -> Option<SafeCursor> {
+        let histogram = &mut cx.counters.end_to_end_seconds;
+        let moved = self.ledger.poll_safe(|pulled| {
+            if pulled.records > 0 {
+                histogram.observe(now.since(pulled.at));
+            }
+        });
+        if let Some(safe) = moved {
+            self.safe_moved = now;
+            self.safe_time = safe.cursor_time.or(self.safe_time);
+            if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
+                self.end_seen = EndSeen::Reported;
+            }
+            return Some(safe);
+        }
+        // The end of a shard is reported although no record leads there: a read-only shard is released by a
+        // commit of its end, even if it never held anything for this consumer.
+        if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
+            self.end_seen = EndSeen::Reported;
+            return Some(SafeCursor { cursor: self.cursor.clone(), cursor_time: self.safe_time });
+        }
+        None
+    }
+
+    /// For metrics.
+    pub fn gauge(&self, now: Instant, wall: UnixTime, sink_holds: bool) -> ShardGauge {
+        let caught_up = self.end_seen != EndSeen::Ahead && self.ledger.is_empty();
+        let oldest = self.safe_time.or_else(|| self.ledger.oldest().and_then(|pulled| pulled.next_time));
+        let lag = oldest.map_or(0, |time| wall.as_secs().saturating_sub(time));
+        let pending = if self.ledger.is_empty() { 0 } else { now.since(self.safe_moved).as_secs() };
+        ShardGauge {
+            shard: self.id,
+            lag_seconds: if caught_up { 0 } else { lag },
+            pending_seconds: pending,
+            held: self.is_held(sink_holds),
+        }
+    }
+
+    /// True while it cannot go on without an operator or the sink.
+    pub fn is_held(&self, sink_holds: bool) -> bool {
+        sink_holds || self.trouble.is_raised() || self.phase == Phase::Expired
+    }
+
+    fn wants_pull(&self) -> bool {
+        if self.ready.is_some() || self.body.is_some() && self.resend.is_some() {
+            return false;
+        }
+        let repair = self.resend.is_some() || self.ledger.first_lost().is_some();
+        match self.phase {
+            Phase::Working => repair || !self.ledger.is_full(),
+            Phase::Draining => repair,
+            Phase::Expired => false,
+        }
+    }
+
+    fn begin_pull(&mut self, now: Instant, around: &mut Around<'_>) -> bool {
+        if self.resend.is_none()
+            && self.body.is_none()
+            && let Some(pull) = self.ledger.first_lost()
+            && let Some((pulled, wanted)) = self.ledger.begin_resend(pull)
+        {
+            self.resend = Some(Resend { pull, wanted, base: 0, cursor: pulled.from, end: pulled.next });
+        }
+        let want = match &self.resend {
+            Some(resend) => {
+                Want { cursor: resend.cursor.clone(), end: Some(resend.end.clone()), again: true }
+            }
+            None if self.phase == Phase::Working => {
+                Want { cursor: self.cursor.clone(), end: self.end.clone(), again: false }
+            }
+            None => return false,
+        };
+        self.pull.begin(now, self.id, want, around)
+    }
+
+    fn handle_event(&mut self, now: Instant, event: PullEvent, around: &mut Around<'_>) {
+        match event {
+            PullEvent::Body { head, compressed, credit, want } => {
+                around.cx.counters.pulls += 1;
+                around.cx.counters.pulled_wire_bytes += compressed.len() as u64;
+                let ready = Ready { head, compressed, credit, want };
+                if self.body.is_some() {
+                    self.ready = Some(ready);
+                } else {
+                    self.open_body(now, ready, around);
+                }
+            }
+            PullEvent::TooLarge { raw_bytes, want } => {
+                let cause = Cause::PullTooLarge {
+                    raw_bytes,
+                    limit_bytes: around.flow.bodies.limit(),
+                    cursor: want.cursor,
+                };
+                self.fail(now, cause, HOLD_WAIT, around);
+            }
+            PullEvent::Retry => self.not_before = now,
+            PullEvent::Refused(error) => {
+                let reaction = error.reaction();
+                let wait = match reaction {
+                    Reaction::Retry => Duration::ZERO,
+                    _ => HOLD_WAIT,
+                };
+                if reaction == Reaction::NewCursor {
+                    let cursor = self
+                        .resend
+                        .as_ref()
+                        .map_or_else(|| self.cursor.clone(), |resend| resend.cursor.clone());
+                    self.phase = Phase::Expired;
+                    around.cx.reports.push_back(Report::CursorExpired {
+                        shard: self.id,
+                        epoch: self.epoch,
+                        cursor,
+                    });
+                    return;
+                }
+                if reaction == Reaction::FallBackCompression && around.source.fall_back_compression() {
+                    return;
+                }
+                self.fail(now, Cause::Sls(error), wait, around);
+            }
+            PullEvent::Failed(cause) => self.fail(now, cause, Duration::ZERO, around),
+        }
+    }
+
+    /// Decompresses, checks and enters a body.
+    fn open_body(&mut self, now: Instant, ready: Ready, around: &mut Around<'_>) {
+        let Ready { head, compressed, credit, want } = ready;
+        let mut raw = around.source.take_buffer();
+        let checked = check_body(&head, &compressed, &mut raw, around);
+        around.source.give_buffer(compressed);
+        let records = match checked {
+            Ok(records) => records,
+            Err(error) => {
+                around.source.give_buffer(raw);
+                let cause = Cause::CorruptBody { error, cursor: want.cursor, request_id: head.request_id };
+                self.fail(now, cause, Duration::ZERO, around);
+                return;
+            }
+        };
+        around.cx.counters.pulled_raw_bytes += raw.len() as u64;
+        self.backoff.reset();
+        self.trouble.clear(around.cx, shard_scope(self.id));
+        self.pace(now, &head, &want, around);
+        let opened = if want.again {
+            self.continue_resend(&head, records)
+        } else {
+            self.enter(now, &head, records, around)
+        };
+        match opened {
+            Some(entered) if !entered.1.is_empty() => {
+                let from =
+                    self.ledger.pulled(entered.0).map(|pulled| pulled.from.clone()).unwrap_or_default();
+                self.body = Some(Body::new(raw, credit, head.request_id, from, entered));
+            }
+            _ => around.source.give_buffer(raw),
+        }
+    }
+
+    /// Enters a new pull into the ledger.
+    fn enter(
+        &mut self,
+        now: Instant,
+        head: &PullHead,
+        records: u32,
+        around: &mut Around<'_>,
+    ) -> Option<Entered> {
+        around.cx.counters.pulled_records += u64::from(records);
+        let next = head.next_cursor.clone();
+        let moved = next != self.cursor;
+        let at_end = head.end_of_cursor || (records == 0 && !moved);
+        self.end_seen = match self.end_seen {
+            _ if !at_end => EndSeen::Ahead,
+            EndSeen::Reported if !moved => EndSeen::Reported,
+            _ => EndSeen::Reached,
+        };
+        if !moved && records == 0 {
+            self.finish_at_end(&next);
+            return None;
+        }
+        let from = core::mem::replace(&mut self.cursor, next.clone());
+        let was_idle = self.ledger.is_empty();
+        if was_idle {
+            self.safe_moved = now;
+        }
+        self.finish_at_end(&next);
+        let pulled = Pulled { from, next, next_time: head.cursor_time, records, at: now };
+        let pull = self.ledger.open(pulled);
+        Some((pull, Ranges::new(0, records), 0))
+    }
+
+    /// A bounded run is over when its end is reached.
+    fn finish_at_end(&mut self, next: &Cursor) {
+        if self.end.as_ref() == Some(next) && self.phase == Phase::Working {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// A piece of a pull that is pulled again: which of its records are wanted.
+    fn continue_resend(&mut self, head: &PullHead, records: u32) -> Option<Entered> {
+        let resend = self.resend.as_mut()?;
+        let base = resend.base;
+        let here = resend.wanted.intersect(base, base.saturating_add(records));
+        let pull = resend.pull;
+        resend.base = base.saturating_add(records);
+        let stuck = resend.cursor == head.next_cursor;
+        resend.cursor = head.next_cursor.clone();
+        let total = self.ledger.pulled(pull).map_or(0, |pulled| pulled.records);
+        if resend.cursor == resend.end || resend.base >= total || stuck {
+            // Whatever did not come again is missing still: it is lost once more and asked for again.
+            let missing = resend.wanted.intersect(resend.base, total);
+            self.resend = None;
+            for (start, end) in missing.iter() {
+                self.ledger.lose(pull, start, end);
+            }
+        }
+        Some((pull, here, base))
+    }
+
+    /// A record inside a body that looked whole is not: what was encoded before it stays, the rest is lost and
+    /// pulled again.
+    fn refuse_body(&mut self, now: Instant, error: wire::WireError, around: &mut Around<'_>) {
+        let Some(body) = self.body.take() else { return };
+        let (pull, rest) = (body.pull(), body.rest());
+        for (start, end) in rest.iter() {
+            self.ledger.lose(pull, start, end);
+        }
+        let cursor =
+            self.ledger.pulled(pull).map_or_else(|| self.cursor.clone(), |pulled| pulled.from.clone());
+        let request_id = body.request_id().to_owned();
+        body.finish(around.source);
+        let cause = Cause::CorruptBody { error: BodyError::Wire(error.to_string()), cursor, request_id };
+        self.fail(now, cause, Duration::ZERO, around);
+    }
+
+    fn fail(&mut self, now: Instant, cause: Cause, wait_min: Duration, around: &mut Around<'_>) {
+        around.cx.counters.pull_retries += 1;
+        let wait = self.backoff.next_wait().max(wait_min);
+        self.not_before = now + wait;
+        self.trouble.raise(around.cx, shard_scope(self.id), cause, wait);
+    }
+
+    /// When the next pull may begin.
+    fn pace(&mut self, now: Instant, head: &PullHead, want: &Want, around: &Around<'_>) {
+        let began = self.pull.began().unwrap_or(now);
+        let caught_up = head.end_of_cursor || (head.count == 0 && head.next_cursor == want.cursor);
+        if want.again || !caught_up {
+            self.calm = 0;
+            self.not_before = (began + PULL_GAP).max(now);
+            return;
+        }
+        self.calm = if head.count == 0 { self.calm.saturating_add(1) } else { 0 };
+        let factor = (1 + self.calm.saturating_sub(CALM_PULLS)).min(5);
+        self.not_before = now + around.source.fetch_interval() * factor;
+    }
+}
+
+/// How frames are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// A frame is full at this size.
+    pub bytes: usize,
+    /// A frame goes out at this age although it is not full.
+    pub age: Duration,
+}
+
+/// Decompresses into `raw` and counts the records.
+fn check_body(
+    head: &PullHead,
+    compressed: &[u8],
+    raw: &mut Vec<u8>,
+    around: &mut Around<'_>,
+) -> Result<u32, BodyError> {
+    let raw_size = usize::try_from(head.raw_size).unwrap_or(usize::MAX);
+    let limit = usize::try_from(around.source.raw_limit(around.flow)).unwrap_or(usize::MAX);
+    around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
+    let shape = wire::scan(raw).map_err(|error| BodyError::Wire(error.to_string()))?;
+    if u64::from(shape.groups) != head.count {
+        return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
+    }
+    Ok(shape.records)
+}
+
+fn push_filled(filling: &mut Option<Frame>, push: &mut impl FnMut(Frame)) {
+    if let Some(mut frame) = filling.take() {
+        frame.settle_credit();
+        push(frame);
+    }
+}
+
+/// Where pulls go.
+pub const TO: To = To::Source;
+
+/// Asks the driver to write.
+pub(super) fn transmit(cx: &mut Context, conn: ConnId) {
+    cx.actions.push_back(Action::Transmit(conn));
+}

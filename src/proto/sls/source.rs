@@ -1,0 +1,148 @@
+//! What the shards of a pipeline share on the source's side: settings, keys, the clock for signatures, buffers.
+//!
+//! Why: keys change while shards work, and the wall clock is only needed in request dates.
+//! Invariants: 1. a request is signed with the newest keys and the current time at the moment it is written.
+//! Bounds: at most [`BUFFERS_MAX`] idle buffers of at most twice the wanted body size.
+//! Driven by: `pipeline`, `shard`.
+
+use core::time::Duration;
+
+use super::api::{ApiRequest, Caller, PullOptions, Scratch, pull_logs};
+use super::body::Compression;
+use super::sign::Credentials;
+use crate::proto::flow::Flow;
+use crate::proto::http1::HttpError;
+use crate::proto::ids::{Cursor, ShardId};
+use crate::proto::time::{Instant, UnixTime};
+
+/// Idle buffers that are kept.
+pub const BUFFERS_MAX: usize = 4;
+
+/// Settings of the source, checked.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// Host, user agent and signature version.
+    pub caller: Caller,
+    /// The logstore.
+    pub logstore: String,
+    /// SPL text, empty for none.
+    pub query: String,
+    /// Consume processor, empty for none.
+    pub processor: String,
+    /// How bodies are wanted.
+    pub compression: Compression,
+    /// Most log groups per pull.
+    pub max_log_groups: u32,
+    /// Pause after a pull that reached the end.
+    pub fetch_interval: Duration,
+    /// Time for a whole pull.
+    pub timeout: Duration,
+    /// Decompressed bytes that a pull aims at: the number of log groups follows from it.
+    pub pull_bytes: u64,
+    /// Largest decompressed body that is accepted at all.
+    pub raw_bytes_max: u64,
+}
+
+/// The shared part of the source of one pipeline on one executor.
+#[derive(Debug)]
+pub struct Source {
+    params: Params,
+    credentials: Credentials,
+    compression: Compression,
+    wall: UnixTime,
+    wall_at: Instant,
+    scratch: Scratch,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Source {
+    /// With the keys of the start and the wall clock of now.
+    pub fn new(params: Params, credentials: Credentials, now: Instant, wall: UnixTime) -> Self {
+        let compression = params.compression;
+        Self {
+            params,
+            credentials,
+            compression,
+            wall,
+            wall_at: now,
+            scratch: Scratch::default(),
+            buffers: Vec::new(),
+        }
+    }
+
+    /// The settings.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// New keys.
+    pub fn set_credentials(&mut self, credentials: Credentials) {
+        self.credentials = credentials;
+    }
+
+    /// The wall clock as it is at `now`.
+    pub fn set_wall_clock(&mut self, now: Instant, wall: UnixTime) {
+        self.wall = wall;
+        self.wall_at = now;
+    }
+
+    /// The wall clock at `now`.
+    pub fn wall(&self, now: Instant) -> UnixTime {
+        let ns = u64::try_from(now.since(self.wall_at).as_nanos()).unwrap_or(0);
+        UnixTime(self.wall.0.saturating_add(ns))
+    }
+
+    /// Pause after a pull that reached the end.
+    pub fn fetch_interval(&self) -> Duration {
+        self.params.fetch_interval
+    }
+
+    /// Largest decompressed body: never more than the budget for bodies.
+    pub fn raw_limit(&self, flow: &Flow) -> u64 {
+        self.params.raw_bytes_max.min(flow.bodies.limit())
+    }
+
+    /// Asks for a simpler compression from now on. False when there is none.
+    pub fn fall_back_compression(&mut self) -> bool {
+        let simpler = self.compression.fall_back();
+        if let Some(simpler) = simpler {
+            self.compression = simpler;
+        }
+        simpler.is_some()
+    }
+
+    /// Appends a signed pull request.
+    pub fn write_pull(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        (cursor, end): (&Cursor, Option<&Cursor>),
+        count: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), HttpError> {
+        let options = PullOptions {
+            count,
+            query: &self.params.query,
+            processor: &self.params.processor,
+            compression: self.compression,
+        };
+        let request: ApiRequest = pull_logs(&self.params.logstore, shard, cursor, end, &options);
+        let wall = self.wall(now);
+        request.signed_head(&self.params.caller, &self.credentials, wall, &mut self.scratch, out)
+    }
+
+    /// An empty buffer.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// A buffer that is no longer needed.
+    pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        let keep = self.buffers.len() < BUFFERS_MAX
+            && buffer.capacity() as u64 <= self.params.pull_bytes.saturating_mul(2);
+        if keep && buffer.capacity() > 0 {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}
