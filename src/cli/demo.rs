@@ -12,7 +12,6 @@ mod faults;
 mod forwarder;
 mod meter;
 mod process;
-mod sink;
 mod stage;
 mod text;
 mod verdict;
@@ -51,8 +50,7 @@ pub use self::faults::check as check_fault;
 /// Runs the whole path on this machine.
 pub fn execute(args: &DemoArgs, env: &Environment) -> Exit {
     let (bytes, room) = (args.rate.saturating_mul(args.seconds), stage::memory_share());
-    let faults = Faults::new(&args.faults).and_then(|faults| faults.check_sink(args.sink).map(|()| faults));
-    let faults = match faults {
+    let faults = match Faults::new(&args.faults) {
         _ if bytes > room => Err(format!(
             "{} a second for {} s are {} of logs, which are made in memory before the start, and there is room for \
              {} - lower --rate or --seconds",
@@ -99,14 +97,8 @@ fn rehearse(args: &DemoArgs, faults: Faults, env: &Environment) -> Result<Exit> 
         args.seconds
     );
     let is_faulty = !faults.is_empty();
-    let spec = stage::Spec {
-        folder: &folder.path,
-        secrets: &secrets,
-        sink: args.sink,
-        faults,
-        rate: args.rate,
-        cores: others,
-    };
+    let spec =
+        stage::Spec { folder: &folder.path, secrets: &secrets, faults, rate: args.rate, cores: others };
     let stage = Stage::start(spec)?;
     let view = View::new(title);
     if !prepare(&stage, &view, &events, args)? {
@@ -247,7 +239,6 @@ impl Run {
             interrupted,
             faults: Vec::new(),
             differences: self.stage.differences(),
-            broken_rules: self.stage.broken_rules(),
             sink_mode: self.stage.sink_mode(),
         })
     }

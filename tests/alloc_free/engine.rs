@@ -83,11 +83,7 @@ impl Engine {
                     self.pipeline.handle_connected(self.now, conn);
                 }
                 Action::Transmit(conn) => self.transmit(conn),
-                Action::Close(_)
-                | Action::Resolve(_)
-                | Action::Finish(_)
-                | Action::Measure(_)
-                | Action::DeadLetter(_) => {}
+                Action::Close(_) | Action::Resolve(_) => {}
             }
         }
     }
@@ -147,6 +143,5 @@ fn params() -> Params {
         }),
         batch_bytes: 1 << 20,
         batch_age: Duration::from_millis(500),
-        dead_letter: false,
     }
 }
