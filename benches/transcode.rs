@@ -1,15 +1,17 @@
-//! Pulled bodies to HEC envelopes: raw bytes per CPU-second, beside prost with `serde_json`.
+//! Pulled bodies to HEC envelopes and syslog messages: raw bytes per CPU-second, beside prost with `serde_json`.
 //!
 //! `cargo bench --bench transcode`. Times are of this thread's CPU clock.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, reason = "a bench")]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message as _;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use sls2siem::proto::format::hec::{HecEncoder, HecParams, RecordContext};
 use sls2siem::proto::format::json;
+use sls2siem::proto::format::syslog::{HeaderForm, MessageForm, SyslogEncoder, SyslogParams};
 use sls2siem::proto::format::template::Template;
 use sls2siem::proto::ids::{Cursor, ShardId};
 use sls2siem::proto::sls::wire::{LogGroups, Position};
@@ -122,6 +124,15 @@ fn escape(criterion: &mut Criterion<CpuTime>) {
             out.len()
         });
     });
+    group.bench_function("simd_json", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            for text in black_box(&strings) {
+                simd_json::to_writer(&mut out, text).unwrap();
+            }
+            out.len()
+        });
+    });
     group.finish();
 }
 
@@ -170,9 +181,51 @@ fn transcode(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
+fn syslog(criterion: &mut Criterion<CpuTime>) {
+    let body = corpus::body(Profile::Access, 512 << 10);
+    let cursor = Cursor::new("MTcwMDAwMDAwMDAwMDAwMDAwMA==");
+    let context = RecordContext { shard: ShardId(0), cursor: &cursor };
+    let mut group = criterion.benchmark_group("syslog");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    let mut frame = Vec::new();
+    for (name, header, message) in [
+        ("rfc5424_json", HeaderForm::Rfc5424, MessageForm::Json),
+        ("rfc5424_kv", HeaderForm::Rfc5424, MessageForm::Kv("||".into())),
+        ("rfc3164_json", HeaderForm::Rfc3164, MessageForm::Json),
+    ] {
+        let mut encoder = SyslogEncoder::new(SyslogParams {
+            header,
+            message,
+            hostname: template("{__source__}"),
+            app_name: template("{__topic__}"),
+            ..SyslogParams::default()
+        })
+        .unwrap();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let (mut at, mut bytes) = (Position::default(), 0);
+                loop {
+                    frame.clear();
+                    let limit = 256 << 10;
+                    let one = encoder.encode(&body, &mut at, u32::MAX, limit, &context, &mut frame).unwrap();
+                    bytes += black_box(&frame).len();
+                    if one.body_done {
+                        return bytes;
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
-    config = Criterion::default().with_measurement(CpuTime);
-    targets = escape, transcode
+    config = Criterion::default()
+        .with_measurement(CpuTime)
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = escape, transcode, syslog
 }
 criterion_main!(benches);

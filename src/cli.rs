@@ -9,17 +9,27 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Sources, load, units};
+use crate::config::{ConfigError, DEFAULT_FILE, Environment, Loaded, Moment, Sources, load, units};
 
+pub mod check;
 pub mod config;
+pub mod dead_letter;
 pub mod demo;
+mod group;
+pub mod manual;
+pub mod preview;
 pub mod run;
+pub mod seek;
+pub mod status;
+
+/// The version, with the commit that it was built from where that is known.
+pub const VERSION: &str = env!("BUILD_VERSION");
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "sls2siem",
-    version,
+    version = VERSION,
     about = "Forwards Alibaba Cloud SLS logs to Splunk HEC or syslog; every log arrives at least once",
     after_help = EXAMPLES,
     subcommand_required = true,
@@ -38,12 +48,30 @@ pub enum Command {
     /// Forward until SIGTERM or SIGINT, then drain, save the checkpoints and exit 0
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Look at host, settings, SLS and sink, and say what to do where something is missing; changes nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Print the frames that the sink would get; sends nothing and moves no checkpoint
+    #[command(after_help = PREVIEW_EXAMPLES)]
+    Preview(PreviewArgs),
     /// Print the merged settings, secrets masked, and where each value came from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// How far the consumer group is: shard, consumer, checkpoint, time behind
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Move the consumer group's checkpoints: send logs again, or skip some
+    #[command(after_help = SEEK_EXAMPLES)]
+    Seek(SeekArgs),
+    /// Write man pages and shell completions into a folder
+    #[command(hide = true)]
+    Manual(ManualArgs),
     /// The whole path on this machine, no account needed: emulator, forwarder and sink over TLS
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Logs that the sink refused for good: list them, show them, send them again
+    #[command(after_help = DEAD_LETTER_EXAMPLES)]
+    DeadLetter(DeadLetterArgs),
 }
 
 /// Where settings come from; shared by all commands that need them.
@@ -76,12 +104,121 @@ pub struct RunArgs {
     pub fail_fast: bool,
 }
 
+/// `sls2siem check`
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// One JSON document in place of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Send two numbered test messages to each syslog receiver
+    #[arg(long)]
+    pub probe: bool,
+}
+
+/// `sls2siem preview`
+#[derive(Args, Clone, Debug, Default)]
+pub struct PreviewArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// How many logs
+    #[arg(short, long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub number: u32,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+}
+
 /// `sls2siem config`
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
     /// Where settings come from.
     #[command(flatten)]
     pub settings: SettingsArgs,
+}
+
+/// `sls2siem status`
+#[derive(Args, Clone, Debug, Default)]
+pub struct StatusArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+}
+
+/// `sls2siem seek`
+#[derive(Args, Clone, Debug)]
+pub struct SeekArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Where to: begin, end, RFC 3339 or unix seconds, in receive time of the server
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub to: Moment,
+    /// Only this shard; may be repeated
+    #[arg(long = "shard", value_name = "N")]
+    pub shards: Vec<u32>,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Say what would happen and move nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `sls2siem dead-letter`
+#[derive(Args, Clone, Debug)]
+pub struct DeadLetterArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Which of the three.
+    #[command(subcommand)]
+    pub command: DeadLetterCommand,
+}
+
+/// What to do with the dead letter.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLetterCommand {
+    /// Files with their number of records, and the reasons of those that are left
+    Ls {
+        /// Directory, instead of the one in the settings
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print records as lines of JSON
+    Show {
+        /// Directory, instead of the one in the settings
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Those that were sent again, too
+        #[arg(long)]
+        all: bool,
+        /// A file, or one line of it; all files without it
+        #[arg(value_name = "FILE[:LINE]")]
+        files: Vec<String>,
+    },
+    /// Send records to the sink of their pipeline again; files whose records are all taken move to replayed/
+    Replay {
+        /// A file, or one line of it; all files without it
+        #[arg(value_name = "FILE[:LINE]")]
+        files: Vec<String>,
+    },
+}
+
+/// `sls2siem manual`
+#[derive(Args, Clone, Debug)]
+pub struct ManualArgs {
+    /// Where to
+    pub dir: PathBuf,
 }
 
 /// `sls2siem demo`
@@ -106,6 +243,8 @@ pub struct DemoArgs {
 pub enum DemoSink {
     /// HTTP Event Collector over TLS
     Hec,
+    /// Syslog over TLS: RFC 5424, octet counts, acknowledged when read to the end
+    Syslog,
 }
 
 /// Reads the command line; the error is help, the version or a wrong usage, for [`clap_exit_code`].
@@ -124,9 +263,17 @@ fn rate(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a rate is bytes per second with a unit, such as 10MB/s or 1MiB/s".to_owned())
 }
 
+fn moment(text: &str) -> Result<Moment, String> {
+    units::parse_moment(text).ok_or_else(|| {
+        "a time is begin, end, unix seconds, or RFC 3339 with its zone such as 2026-01-02T03:04:05Z"
+            .to_owned()
+    })
+}
+
 const EXAMPLES: &str = "\
 Examples:
   sls2siem demo                                  see it work on this machine
+  sls2siem check --config sls2siem.toml          is everything there that a run needs?
   sls2siem run --config sls2siem.toml            forward
   SLS_ENDPOINT=cn-hangzhou.log.aliyuncs.com SLS_PROJECT=p SLS_LOGSTORE=l SLS_CG=siem \\
   SLS_AK_ID=… SLS_AK_KEY=… HEC_URL=https://splunk:8088 HEC_TOKEN=… sls2siem run
@@ -141,17 +288,83 @@ Examples:
   sls2siem run --config base.toml --set sls.project=other --set hec.batch_bytes=2MiB
   sls2siem run --fail-fast                       settings from the environment; give up when refused at start";
 
+const CHECK_EXAMPLES: &str = r#"Examples:
+  sls2siem check --config sls2siem.toml
+  sls2siem check --config sls2siem.toml --json | jq '.findings[] | select(.grade == "fail")'
+  sls2siem check --probe                         settings from the environment; test messages to syslog
+
+Exit code 0: nothing to repair (warnings are no failure); 1: something is; 78: the settings cannot be read
+
+The RAM policy that `run` needs, and no more; fill in project and logstore. check, status, preview and seek
+also list the shards (log:ListShards); with log:GetLogStore in it, `run` warns of logs that are about to expire:
+  {
+    "Version": "1",
+    "Statement": [
+      {
+        "Effect": "Allow",
+        "Action": [
+          "log:GetCursorOrData",
+          "log:ListShards",
+          "log:ListConsumerGroup",
+          "log:CreateConsumerGroup",
+          "log:UpdateConsumerGroup",
+          "log:ConsumerGroupHeartBeat",
+          "log:GetConsumerGroupCheckPoint",
+          "log:ConsumerGroupUpdateCheckPoint"
+        ],
+        "Resource": [
+          "acs:log:*:*:project/my-project/logstore/my-logstore",
+          "acs:log:*:*:project/my-project/logstore/my-logstore/*"
+        ]
+      }
+    ]
+  }"#;
+
+const PREVIEW_EXAMPLES: &str = "\
+Examples:
+  sls2siem preview --config sls2siem.toml        ten logs as the sink would get them
+  sls2siem preview -n 100 --set hec.index=test | jq .event
+  sls2siem preview --set sls.start=end           of a new group, from the newest log on
+
+It begins at the checkpoints of the consumer group, or where [sls] start says if there are none";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   sls2siem config --config sls2siem.toml         every setting, and where it came from
   HEC_INDEX=main sls2siem config --config sls2siem.toml | grep index";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  sls2siem status --config sls2siem.toml
+  sls2siem status --json | jq '.pipelines[].shards[] | select(.behind_seconds > 300)'
+
+Exit code 0: shown; 1: there is no such group, or SLS has trouble; 69: unreachable; 77: refused";
+
+const SEEK_EXAMPLES: &str = "\
+Examples:
+  sls2siem seek --to 2026-01-02T03:00:00Z --dry-run    what would be sent again?
+  sls2siem seek --to 2026-01-02T03:00:00Z              stop the forwarders of the group first
+  sls2siem seek --to end --shard 3                     skip the backlog of one shard
+
+Exit code 0: moved, or nothing to move; 1: live consumers hold the shards, or SLS has trouble; 69: unreachable; 77: refused";
+
+const DEAD_LETTER_EXAMPLES: &str = "\
+Examples:
+  sls2siem dead-letter --config sls2siem.toml ls
+  sls2siem dead-letter ls --dir /var/lib/sls2siem/dead
+  sls2siem dead-letter --config sls2siem.toml show | jq -r .event
+  sls2siem dead-letter --config sls2siem.toml replay     works beside a running forwarder
+
+Exit code of replay: 0 nothing is left; 1 something stays, each with its reason on standard error";
+
 const DEMO_EXAMPLES: &str = "\
 Examples:
   sls2siem demo
   sls2siem demo --rate 100MB/s --seconds 30
+  sls2siem demo --sink syslog
   sls2siem demo --fault hec.503=5%,pull.tear=5%  nothing may be lost
   sls2siem demo --fault hec.reset-after=2%       answers lost on the way: duplicates, but no loss
+  sls2siem demo --sink syslog --fault syslog.reset=0.01%
 
 Exit code 0: everything sent was delivered and the checkpoints stand at the end; 1: it was not";
 

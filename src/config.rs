@@ -52,6 +52,11 @@ pub struct Sources {
     pub sets: Vec<String>,
 }
 
+/// Reads the secret of a `KEY_file` again. The error is for people and holds nothing of it.
+pub fn read_secret(path: &Path) -> Result<SecretString, String> {
+    secret::read(path)
+}
+
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -82,6 +87,7 @@ pub struct PipelineConfig {
 
 /// A pipeline has one sink.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one to a pipeline, read at start")]
 pub enum SinkConfig {
     /// Splunk HTTP Event Collector.
     Hec(HecConfig),
@@ -168,6 +174,8 @@ pub enum CredentialsConfig {
         role: Option<String>,
         /// Without a path, such as `http://100.100.100.200`.
         metadata_url: String,
+        /// Never ask it without a token (`ALIBABA_CLOUD_IMDSV1_DISABLED`).
+        hardened_only: bool,
     },
     /// Files that are read again when they change; an id that has no file is given in the keys.
     File {
@@ -183,6 +191,31 @@ pub enum CredentialsConfig {
 }
 
 impl CredentialsConfig {
+    /// The same kind of source, and the same files or role; what they hold is not compared.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Static(_), Self::Static(_)) | (Self::Environment(_), Self::Environment(_)) => true,
+            (
+                Self::EcsRamRole { role, metadata_url, hardened_only },
+                Self::EcsRamRole { role: other_role, metadata_url: other_url, hardened_only: other_hardened },
+            ) => role == other_role && metadata_url == other_url && hardened_only == other_hardened,
+            (
+                Self::File { access_key_id_file, access_key_secret_file, security_token_file, .. },
+                Self::File {
+                    access_key_id_file: other_id,
+                    access_key_secret_file: other_secret,
+                    security_token_file: other_token,
+                    ..
+                },
+            ) => {
+                access_key_id_file == other_id
+                    && access_key_secret_file == other_secret
+                    && security_token_file == other_token
+            }
+            _ => false,
+        }
+    }
+
     /// The keys that are known at start; none with an ECS role.
     pub fn keys(&self) -> Option<&Keys> {
         match self {
@@ -361,6 +394,18 @@ pub struct SyslogConfig {
     pub proc_id: String,
     pub msg_id: String,
     pub structured_data: BTreeMap<String, String>,
+    pub bom: bool,
+    /// East of UTC, from `timezone`.
+    pub utc_offset_secs: i32,
+    pub device_vendor: String,
+    pub device_product: String,
+    pub device_version: String,
+    pub signature_id: String,
+    pub event_name: String,
+    pub event_severity: String,
+    pub extension: BTreeMap<String, String>,
+    pub unmapped: bool,
+    pub leef_delimiter: String,
     pub max_message_bytes: usize,
     pub oversize: Oversize,
     pub ack: SyslogAck,
@@ -369,6 +414,9 @@ pub struct SyslogConfig {
     pub batch_age: Duration,
     pub connections: usize,
     pub timeout: Duration,
+    pub window: usize,
+    /// Messages per second; 0 is without a limit.
+    pub udp_rate: usize,
     pub tls: TlsConfig,
 }
 
@@ -394,6 +442,7 @@ pub enum SyslogFraming {
 pub enum SyslogMessage {
     Json,
     Kv,
+    AliyunKv,
     Cef,
     Leef,
     Field(String),
@@ -448,6 +497,8 @@ pub enum StdoutFormat {
 pub struct DeadLetterConfig {
     /// None: a refused record holds its shard.
     pub dir: Option<PathBuf>,
+    /// A file that is larger gets no more records, default 64 MiB.
+    pub rotate_bytes: usize,
 }
 
 /// `[runtime]`
@@ -516,6 +567,26 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The paths of the keys whose values differ; no values, some are secret.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let names: std::collections::BTreeSet<Option<&str>> = [None]
+            .into_iter()
+            .chain(self.settings.pipelines().chain(other.settings.pipelines()).map(Some))
+            .collect();
+        let mut paths = Vec::new();
+        for pipeline in names {
+            for key in schema::KEYS {
+                let value =
+                    |settings: &Settings| settings.at(pipeline, key).map(|setting| setting.raw.clone());
+                if value(&self.settings) != value(&other.settings) {
+                    let prefix = pipeline.map_or_else(String::new, |name| format!("pipeline.{name}."));
+                    paths.push(format!("{prefix}{}.{}", key.table, key.name));
+                }
+            }
+        }
+        paths
+    }
+
     /// The merged settings as TOML, secrets masked, with a comment on what differs from the default.
     pub fn to_toml(&self) -> String {
         print::to_toml(&self.settings, &self.config)

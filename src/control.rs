@@ -8,11 +8,14 @@
 //! Driven by: `cli::run`. Spec: `src/ARCHITECTURE.md`, two planes.
 
 pub mod credentials;
+pub mod group;
 mod narrate;
 pub mod pipeline;
 pub mod placement;
+pub mod replay;
 pub mod signals;
 pub mod sls_api;
+pub mod supervisor;
 
 use crate::drive::clock;
 use crate::proto::event::{Alarm, Cause};

@@ -4,15 +4,18 @@
 //! thread per core with io_uring.
 //! Invariants: 1. only this room names glommio or rustls. 2. executors are made once and live as long as the
 //!  process. 3. threads share messages and atomics, nothing else.
-//! Bounds: per executor [`StartSpec::memory_bytes`] of credit, 128 KiB read buffers, at most 8 write buffers.
+//! Bounds: per executor [`StartSpec::memory_bytes`] of credit, 256 KiB read buffers, at most 8 write buffers.
 //! Driven by: `cli::run` starts and ends it, `control` opens pipelines and sends commands, `admin` reads snapshots.
 
 pub mod child;
 pub mod clock;
 mod conn;
 pub mod core;
+mod datagram;
+pub mod dialogue;
 mod executor;
 mod net;
+pub mod peer;
 pub mod probe;
 mod pump;
 mod resolve;
@@ -21,6 +24,7 @@ pub mod tls;
 mod wait;
 mod watchdog;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,9 +42,11 @@ use self::executor::{Opening, Order};
 use self::probe::{Host, ProbeError};
 use self::resolve::Resolver;
 use self::watchdog::{Patient, Pulse, Watchdog};
+use crate::dead_letter::Mailbox;
 use crate::proto::counters::{Counters, ShardGauge};
-use crate::proto::event::{Command, Report};
+use crate::proto::event::{Closed, Command, Report};
 use crate::proto::flow::Flow;
+use crate::proto::ids::EndpointId;
 use crate::proto::pipeline::{Params, Pipeline};
 use crate::proto::time::{Instant, UnixTime};
 
@@ -54,7 +60,7 @@ pub struct ExecutorIndex(pub usize);
 
 /// What a core is made from, on its executor.
 pub struct Seed {
-    /// The byte credit that all pipelines of the executor share.
+    /// This pipeline's part of the executor's byte credit.
     pub flow: Rc<Flow>,
     /// Seed for the core's random numbers.
     pub seed: u64,
@@ -96,6 +102,8 @@ pub struct TargetSpec {
     pub server_name: Option<String>,
     /// HTTP proxy in between.
     pub proxy: Option<ProxySpec>,
+    /// UDP: each chunk of the core is one datagram; TLS and proxy do not count.
+    pub datagrams: bool,
 }
 
 /// One pipeline for one executor.
@@ -110,6 +118,8 @@ pub struct PipelineSpec {
     pub endpoints: Vec<TargetSpec>,
     /// Where its reports go.
     pub reports: Sender<(ExecutorIndex, PipelineId, Report)>,
+    /// Where records go that its sink refuses for good.
+    pub dead_letter: Option<Mailbox>,
 }
 
 /// How one executor stands, copied out at its heartbeat.
@@ -212,8 +222,15 @@ fn start_one(
     let pulse = Arc::new(Pulse::default());
     let (orders, inbox) = async_channel::unbounded();
     let (ready, made) = mpsc::channel();
-    let start =
-        executor::Start { index, core, memory_bytes, pulse: Arc::clone(&pulse), resolver, orders: inbox };
+    let start = executor::Start {
+        index,
+        core,
+        memory_bytes,
+        pulse: Arc::clone(&pulse),
+        resolver,
+        orders: inbox,
+        answers: orders.downgrade(),
+    };
     let thread =
         std::thread::Builder::new().name(name.clone()).spawn(move || match executor::make(core) {
             Ok(executor) => {
@@ -256,6 +273,7 @@ impl Executors {
             source: Target::new(&spec.source)?,
             endpoints,
             reports: spec.reports,
+            mailbox: spec.dead_letter,
         };
         self.order(executor, Order::Open(Box::new(opening)))
     }
@@ -263,6 +281,23 @@ impl Executors {
     /// Sends a command to a pipeline on one executor.
     pub fn command(&self, executor: usize, id: PipelineId, command: Command) -> Result<(), DriveError> {
         self.order(executor, Order::Command(id, command))
+    }
+
+    /// Reads the files of an endpoint's TLS settings again; connections that are made from now on use them. Where they
+    /// cannot be used, what was read before stays in force.
+    pub fn renew_tls(
+        &self,
+        id: PipelineId,
+        endpoint: EndpointId,
+        spec: &TargetSpec,
+    ) -> Result<(), DriveError> {
+        let renewed = (0..self.running.len()).map(|_| Target::new(spec)).collect::<Result<Vec<_>, _>>()?;
+        for (executor, target) in renewed.into_iter().enumerate() {
+            if let Some(client) = target.tls.into_inner() {
+                self.order(executor, Order::Tls(id, endpoint, Box::new(client)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Begins to collect snapshots of all executors.
@@ -339,8 +374,9 @@ impl Gauges {
 pub(crate) struct Target {
     host: String,
     port: u16,
-    tls: Option<tls::Client>,
+    tls: RefCell<Option<tls::Client>>,
     proxy: Option<ProxySpec>,
+    datagrams: bool,
 }
 
 impl Target {
@@ -349,7 +385,18 @@ impl Target {
         let client = spec.tls.as_ref().map(|tls| tls::Client::new(tls, name)).transpose();
         let tls =
             client.map_err(|source| DriveError::Tls { host: spec.host.clone(), port: spec.port, source })?;
-        Ok(Self { host: spec.host.clone(), port: spec.port, tls, proxy: spec.proxy.clone() })
+        Ok(Self {
+            host: spec.host.clone(),
+            port: spec.port,
+            tls: RefCell::new(tls),
+            proxy: spec.proxy.clone(),
+            datagrams: spec.datagrams,
+        })
+    }
+
+    /// Begins a TLS session, where there is TLS.
+    fn session(&self) -> Option<Result<tls::Session, Closed>> {
+        self.tls.borrow().as_ref().map(tls::Client::session)
     }
 
     /// Host and port that TCP goes to.

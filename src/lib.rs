@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dead_letter;
 pub mod drive;
 pub mod metrics;
 pub mod proto;

@@ -16,7 +16,13 @@ fn main() -> ExitCode {
     };
     let exit = match &cli.command {
         Command::Run(args) => cli::run::execute(args, environment()),
+        Command::Status(args) => cli::status::execute(args, environment()),
+        Command::Seek(args) => cli::seek::execute(args, environment()),
         Command::Config(args) => cli::config::execute(args, environment()),
+        Command::DeadLetter(args) => cli::dead_letter::execute(args, environment()),
+        Command::Check(args) => cli::check::execute(args, environment()),
+        Command::Preview(args) => cli::preview::execute(args, environment()),
+        Command::Manual(args) => cli::manual::execute(args),
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };
     exit.into()

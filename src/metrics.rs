@@ -9,6 +9,8 @@
 //! Spec: the names are fixed by the reference in README.md, "Metrics".
 
 mod exposition;
+mod history;
+mod journal;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +24,8 @@ use crate::proto::ids::ShardId;
 use crate::proto::time::Instant;
 
 pub use exposition::NAMES;
+pub use history::{POINTS_MAX, Point};
+pub use journal::{Complaint, Journal};
 pub use view::{CoreOverview, Overview, PipelineOverview, ShardOverview};
 
 #[expect(clippy::disallowed_types, reason = "shared by readers only; no writer takes it after start")]
@@ -36,6 +40,8 @@ pub struct Info {
     pub cores: Vec<usize>,
     /// The pipelines of the settings; snapshots of others are not shown.
     pub pipelines: Vec<PipelineInfo>,
+    /// The merged settings, secrets masked.
+    pub settings: String,
 }
 
 /// One pipeline, as an operator knows it.
@@ -158,8 +164,13 @@ pub struct Registry {
 impl Registry {
     /// An empty registry; its uptime starts now.
     pub fn new(info: Info) -> Self {
+        Self::with_journal(info, Journal::default())
+    }
+
+    /// The same, with what the log has said and will say.
+    pub fn with_journal(info: Info, journal: Journal) -> Self {
         let desk = ReaderLock::new(Desk::default());
-        Self { shared: Arc::new(Shared { epoch: clock(), info, desk }) }
+        Self { shared: Arc::new(Shared { epoch: clock(), info, desk, journal }) }
     }
 
     /// A new writer.
@@ -171,12 +182,19 @@ impl Registry {
 
     /// Takes one sample for the rates of [`Self::overview`]. Once a second is right.
     pub fn sample(&self) {
+        self.sample_at(self.shared.now());
+    }
+
+    /// The same at a moment of the caller's, counted from the registry's beginning: for a past that is made up.
+    pub fn sample_at(&self, now: Instant) {
+        let state = self.state_at(now);
         self.with_desk(|desk| {
-            desk.collect();
             desk.window.push_back(view::Sample::of(&desk.latest));
             if desk.window.len() > WINDOW_SAMPLES {
                 desk.window.pop_front();
             }
+            desk.history.sample(&state);
+            desk.kept.collect(&self.shared.journal);
         });
     }
 
@@ -207,7 +225,10 @@ impl Registry {
 
     fn overview_at(&self, now: Instant) -> Overview {
         let state = self.state_at(now);
-        self.with_desk(|desk| view::overview(&state, desk.window.front()))
+        self.with_desk(|desk| {
+            desk.kept.collect(&self.shared.journal);
+            view::overview(&state, desk.window.front(), &desk.history, desk.kept.read())
+        })
     }
 
     fn state_at(&self, now: Instant) -> State {
@@ -234,6 +255,7 @@ struct Shared {
     epoch: std::time::Instant,
     info: Info,
     desk: ReaderLock<Desk>,
+    journal: Journal,
 }
 
 impl Shared {
@@ -263,6 +285,8 @@ struct Desk {
     mailboxes: Vec<Receiver<Mail>>,
     latest: Latest,
     window: VecDeque<view::Sample>,
+    history: history::History,
+    kept: journal::Kept,
 }
 
 impl Desk {
@@ -356,9 +380,11 @@ fn add(sum: &mut Counters, part: &Counters) {
         refused_records,
         dead_letter_records,
         invalid_utf8_records,
+        unproven_records,
         held_shards,
         inflight_bytes,
         shards,
+        hec_ack_mode,
         sink_ack_seconds,
         pull_seconds,
         end_to_end_seconds,
@@ -377,9 +403,14 @@ fn add(sum: &mut Counters, part: &Counters) {
     sum.refused_records += refused_records;
     sum.dead_letter_records += dead_letter_records;
     sum.invalid_utf8_records += invalid_utf8_records;
+    sum.unproven_records += unproven_records;
     sum.held_shards += held_shards;
     sum.inflight_bytes += inflight_bytes;
     sum.shards += shards;
+    sum.hec_ack_mode = match (sum.hec_ack_mode, *hec_ack_mode) {
+        (0, known) | (known, 0) => known,
+        (one, other) => one.min(other),
+    };
     for (total, one) in [
         (&mut sum.sink_ack_seconds, sink_ack_seconds),
         (&mut sum.pull_seconds, pull_seconds),

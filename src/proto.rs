@@ -15,6 +15,7 @@ pub mod frame;
 pub mod http1;
 pub mod ids;
 pub mod ledger;
+pub mod letters;
 pub mod pipeline;
 pub mod rng;
 pub mod sink;

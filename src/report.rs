@@ -13,20 +13,26 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{PipelineConfig, SinkConfig};
-use crate::proto::event::{Alarm, Cause, Closed, Scope};
+use crate::config::{PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
+use crate::proto::event::{Alarm, Cause, Closed, Notice, Scope};
 use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsError;
 use crate::proto::time::UnixTime;
 
 mod alarms;
+mod finding;
 mod hec;
+mod refused;
 mod sls;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod transport;
 
-pub use alarms::{Alarms, ENTRIES_MAX, KINDS_MAX, Level, Line, REMIND_AFTER, Subject};
+pub use alarms::{
+    Alarms, ENTRIES_MAX, KINDS_MAX, Level, Line, QUIET, REMIND_AFTER, SETTLE, SUMMARY_EVERY, Subject,
+};
+pub use finding::{Finding, Grade, place_of};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub struct Place {
     pub sink: &'static str,
     /// The sink's endpoints in the order of the settings.
     pub sinks: Vec<String>,
+    /// A log counts as delivered when it is written (udp, `ack = "written"`): what breaks takes logs with it.
+    pub unproven: bool,
 }
 
 impl Place {
@@ -85,8 +93,17 @@ impl Place {
             }
             SinkConfig::Stdout(_) => ("stdout", vec!["standard output".to_owned()]),
         };
+        let unproven = match &config.sink {
+            SinkConfig::Hec(_) | SinkConfig::Stdout(_) => false,
+            SinkConfig::Syslog(syslog) => syslog.endpoints.iter().any(|endpoint| match endpoint.transport {
+                SyslogTransport::Udp => true,
+                SyslogTransport::Tcp | SyslogTransport::Tls => syslog.ack == SyslogAck::Written,
+                SyslogTransport::Relp | SyslogTransport::RelpTls => false,
+            }),
+        };
         let sls = &config.sls;
         Self {
+            unproven,
             pipeline: config.name.clone(),
             endpoint: sls.endpoint.to_string(),
             project: sls.project.clone(),
@@ -135,6 +152,14 @@ pub enum Doing {
     SaveCheckpoint(ShardId),
     /// Getting access keys.
     Credentials,
+    /// Keeping up with the retention.
+    KeepUp(ShardId),
+    /// `ListConsumerGroup`, GetCheckPoint of all shards.
+    ReadGroup,
+    /// `ListShards`.
+    ListShards,
+    /// Reaching SLS at all.
+    Connect,
 }
 
 impl fmt::Display for Doing {
@@ -149,6 +174,10 @@ impl fmt::Display for Doing {
             Self::GetCursorTime(shard) => write!(f, "reading the time of a cursor of shard {shard}"),
             Self::SaveCheckpoint(shard) => write!(f, "saving the checkpoint of shard {shard}"),
             Self::Credentials => f.write_str("getting access keys"),
+            Self::KeepUp(shard) => write!(f, "keeping up with the retention of shard {shard}"),
+            Self::ReadGroup => f.write_str("reading the consumer group"),
+            Self::ListShards => f.write_str("listing the shards"),
+            Self::Connect => f.write_str("connecting"),
         }
     }
 }
@@ -207,7 +236,12 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
         (Scope::Shard(shard), Cause::Sls(error)) => sls_error(place, Doing::Pull(shard), error, wall),
         (Scope::Shard(shard), Cause::Transport(closed)) => sls_unreachable(place, Doing::Pull(shard), closed),
         (Scope::Sink(endpoint), Cause::Transport(closed)) => {
-            let advice = transport::advice(closed, &transport::Peer::sink(place.sink));
+            let mut advice = transport::advice(closed, &transport::Peer::sink(place.sink));
+            if place.unproven {
+                advice = advice.safe(
+                    "logs that were written before count as delivered and may be lost, as set; those that wait are kept",
+                );
+            }
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, clean(&closed.detail))
         }
@@ -215,6 +249,11 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let advice = hec::advice(answer);
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, hec::cause(answer))
+        }
+        (Scope::Sink(endpoint), Cause::Syslog(trouble)) => {
+            let advice = syslog::advice(trouble);
+            let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
+            sink_text(advice, what, syslog::cause(trouble))
         }
         (Scope::Sink(endpoint), Cause::Protocol(detail)) => {
             let todo = format!(
@@ -226,16 +265,55 @@ pub fn alarm(place: &Place, alarm: &Alarm, wall: UnixTime) -> Text {
             let what = format!("{} {}", place.sink_at(endpoint), advice.problem);
             sink_text(advice, what, clean(detail))
         }
-        (Scope::Shard(shard), Cause::Hec(answer)) => {
-            let advice = hec::advice(answer);
-            let what = format!("{} {} (a log of shard {shard})", place.sink, advice.problem);
+        (Scope::Shard(shard), Cause::Syslog(trouble)) => {
+            let advice = syslog::advice(trouble);
+            let what = format!(
+                "pipeline {}: {} {} (a log of shard {shard})",
+                place.pipeline, place.sink, advice.problem
+            );
             let safe = "nothing skipped: the log is kept and offered again, the checkpoint of the shard waits before it";
-            Text { safe: safe.into(), ..sink_text(advice, what, hec::cause(answer)) }
+            Text { safe: safe.into(), ..sink_text(advice, what, syslog::cause(trouble)) }
         }
+        (Scope::Shard(shard), Cause::Refused(record)) => refused::held(place, shard, record),
+        (Scope::Shard(shard), Cause::DeadLetter(detail)) => refused::unwritten(place, shard, detail),
         (scope, cause) => odd(place, scope, cause),
     };
     text.retry_in = Some(alarm.retry_in).filter(|after| !after.is_zero());
     text
+}
+
+/// Words something that is no standing trouble.
+pub fn notice(place: &Place, notice: &Notice) -> Text {
+    match notice {
+        Notice::DeadLettered { shard, records, last } => refused::buried(place, *shard, *records, last),
+        Notice::BodyTooLarge { endpoint, bytes, cap, answer } => {
+            let advice = Advice::new(
+                "hec-too-large",
+                format!("takes no body of {bytes} bytes"),
+                format!(
+                    "set [{}] batch_bytes below {cap}, or raise max_content_length in limits.conf [http_input]",
+                    place.sink
+                ),
+            );
+            let what = format!("{} {}", place.sink_at(*endpoint), advice.problem);
+            let safe = format!(
+                "nothing lost: it is sent in parts, this endpoint gets at most {cap} bytes a request now"
+            );
+            Text { safe, ..sink_text(advice, what, hec::cause(answer)) }
+        }
+        Notice::AckOff { endpoint, answer } => {
+            let advice = Advice::new(
+                "hec-ack-off",
+                "does not acknowledge with this token",
+                "turn on indexer acknowledgement for the token; with [hec] ack = \"required\" the shards wait instead",
+            );
+            let what = format!("{} {}", place.sink_at(*endpoint), advice.problem);
+            let safe = "from now on HTTP 200 counts, which Splunk gives before the events are stored: a crash of the indexer can \
+                        lose what it had not written; what waited for an acknowledgement is sent again"
+                .to_owned();
+            Text { safe, ..sink_text(advice, what, hec::cause(answer)) }
+        }
+    }
 }
 
 /// Words an error answer of SLS to any call.
@@ -272,12 +350,8 @@ pub fn sls_unreachable(place: &Place, doing: Doing, closed: &Closed) -> Text {
 
 /// Words a gap: a checkpoint that is older than what SLS still keeps. Times are unix seconds where they are known.
 pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Option<u64>, held: bool) -> Text {
-    let moment = |seconds: Option<u64>| {
-        seconds
-            .and_then(|seconds| i64::try_from(seconds).ok())
-            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-            .map_or_else(|| "an unknown time".to_owned(), |moment| moment.to_string())
-    };
+    let at = |time: u64| moment(UnixTime::from_secs(time));
+    let moment = |seconds: Option<u64>| seconds.map_or_else(|| "an unknown time".to_owned(), at);
     let (safe, todo) = if held {
         (
             "the shard is held, nothing more is read from it",
@@ -303,22 +377,53 @@ pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Optio
     }
 }
 
-/// Words a file or directory that does not take what must be written.
-pub fn disk(place: &Place, path: &std::path::Path, error: &std::io::Error) -> Text {
-    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-    let todo = if full { "make room there" } else { "let the user that runs this write there" };
+/// Words data that expires soon: so old is the oldest log that is not delivered, so long are logs kept.
+pub fn expires_soon(place: &Place, shard: ShardId, lag: Duration, ttl: Duration) -> Text {
     Text {
-        kind: if full { "disk-full" } else { "disk" },
-        what: format!("pipeline {}: {} cannot be written", place.pipeline, path.display()),
-        cause: clean(&error.to_string()),
-        safe: "nothing lost: the shard waits at this record".into(),
-        todo: format!("{todo}; it goes on by itself"),
+        kind: "expires-soon",
+        what: format!("pipeline {}: {}: {}", place.pipeline, place.store(), Doing::KeepUp(shard)),
+        cause: format!(
+            "its oldest log that is not delivered is {} old, the logstore keeps logs for {}: it expires in about {}",
+            span(lag),
+            span(ttl),
+            span(ttl.saturating_sub(lag))
+        ),
+        safe: "nothing lost yet".into(),
+        todo: "find out what slows this shard down (the sink, a read quota, the cores), or keep logs longer: ttl of the \
+               logstore"
+            .into(),
         retry_in: None,
     }
 }
 
+/// Words keys that cannot be read; `known`: older ones are still in use.
+pub fn no_credentials(place: &Place, cause: &str, todo: &str, known: bool) -> Text {
+    let safe = if known {
+        "nothing lost: the keys known so far are used until SLS refuses them"
+    } else {
+        "nothing lost: SLS keeps the logs, nothing is read until there are keys"
+    };
+    Text {
+        kind: "credentials",
+        what: format!("pipeline {}: {}: {}", place.pipeline, place.store(), Doing::Credentials),
+        cause: clean(cause),
+        safe: safe.into(),
+        todo: todo.into(),
+        retry_in: None,
+    }
+}
+
+/// A moment as operators read it.
+pub fn moment(time: UnixTime) -> String {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "an unknown time".to_owned(), |moment| moment.to_string())
+}
+
 fn sink_text(advice: Advice, what: String, cause: String) -> Text {
-    let safe = "nothing lost: unacknowledged logs are kept or read again, the checkpoint waits".into();
+    let usual = "nothing lost: unacknowledged logs are kept or read again, the checkpoint waits";
+    let safe = advice.safe.unwrap_or(usual).into();
     Text { kind: advice.kind, what, cause, safe, todo: advice.todo, retry_in: None }
 }
 
@@ -356,7 +461,10 @@ fn odd(place: &Place, scope: Scope, cause: &Cause) -> Text {
         ),
         Cause::Sls(error) => ("sls", "SLS refused", sls::cause(error), held, "see the cause".to_owned()),
         Cause::Hec(answer) => ("hec", "refused", hec::cause(answer), held, "see the cause".to_owned()),
+        Cause::Syslog(trouble) => ("syslog", "does not acknowledge", syslog::cause(trouble), held, "see the cause".to_owned()),
         Cause::Transport(closed) => ("transport", "broke", clean(&closed.detail), held, "see the cause".to_owned()),
+        Cause::Refused(record) => ("refused", "a log is refused", refused::cause(record), held, "see the cause".to_owned()),
+        Cause::DeadLetter(detail) => ("disk", "the dead letter", clean(detail), held, "see the cause".to_owned()),
     };
     Text { kind, what: format!("{place_of}: {problem}"), cause, safe: safe.into(), todo, retry_in: None }
 }
@@ -371,6 +479,7 @@ fn source_is_safe(doing: Doing) -> &'static str {
             "nothing lost: after a crash the logs since the last saved checkpoint come twice"
         }
         Doing::Pull(_) => "nothing lost: SLS keeps the logs, reading waits",
+        Doing::ReadGroup | Doing::ListShards => "nothing was changed",
         _ => "nothing lost: SLS keeps the logs, nothing is read until this works",
     }
 }

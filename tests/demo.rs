@@ -93,6 +93,29 @@ fn nothing_is_lost_when_both_ends_make_trouble() {
 }
 
 #[test]
+fn everything_arrives_once_over_syslog_too() {
+    let (code, stdout, stderr) = run(&["--sink", "syslog", "--seconds", "3", "--rate", "500KB/s"]);
+    assert_eq!(code, Some(0), "{stdout}\n{stderr}");
+    assert_all_delivered(&stdout);
+    assert_eq!(field(&stdout, "duplicates"), "0", "{stdout}");
+    assert!(field(&stdout, "sink").starts_with("syslog, strict"), "{stdout}");
+}
+
+#[test]
+fn nothing_is_lost_when_a_syslog_sink_makes_trouble() {
+    let faults = "syslog.reset@300,eof.reset@1,syslog.close@900,pull.tear=10%";
+    let (code, stdout, stderr) =
+        run(&["--sink", "syslog", "--seconds", "4", "--rate", "500KB/s", "--fault", faults]);
+    assert_eq!(code, Some(0), "{stdout}\n{stderr}");
+    assert_all_delivered(&stdout);
+    for rule in ["message.reset@300", "eof.reset@1", "message.close@900"] {
+        let hit =
+            stdout.lines().find(|line| line.contains(rule)).unwrap_or_else(|| panic!("{rule}: {stdout}"));
+        assert!(!hit.ends_with(": 0 times"), "{stdout}");
+    }
+}
+
+#[test]
 fn a_forwarder_that_dies_is_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let demo = demo(&["--seconds", "60", "--rate", "500KB/s"], folder.path()).spawn().unwrap();
@@ -127,11 +150,13 @@ fn an_interrupt_ends_it_early_and_in_order() {
 
 #[test]
 fn a_fault_that_no_server_knows_is_wrong_usage() {
-    for wrong in ["503=5%", "hec.frobnicate", "pull.503=200%"] {
+    for wrong in ["503=5%", "hec.frobnicate", "pull.503=200%", "syslog.frobnicate@3"] {
         let (code, stdout, stderr) = run(&["--fault", wrong]);
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{stderr}");
         assert!(stderr.contains("--fault") && stderr.contains(wrong.split('=').next().unwrap()), "{stderr}");
     }
+    let (code, _, stderr) = run(&["--fault", "message.reset@3"]);
+    assert!(code == Some(64) && stderr.contains("is for the syslog sink"), "{stderr}");
     let (code, _, stderr) = run(&["--rate", "100GB/s", "--seconds", "86400"]);
     assert_eq!(code, Some(64), "{stderr}");
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use sls2siem::drive::{Core, Executors, PipelineId, PipelineSpec, StartSpec, TargetSpec, clock, start};
 use sls2siem::proto::counters::{Counters, ShardGauge};
-use sls2siem::proto::event::{Action, Closed, Command, Report, To};
+use sls2siem::proto::event::{Action, Closed, Command, Ledger, Report, To};
 use sls2siem::proto::ids::{ConnId, EndpointId, RouteId};
 use sls2siem::proto::time::{Instant, UnixTime};
 
@@ -74,6 +74,10 @@ impl Core for Mover {
             self.ready = self.frames > 0;
         }
     }
+
+    fn handle_finished(&mut self, _: Instant, _: ConnId) {}
+
+    fn handle_ledger(&mut self, _: Instant, _: ConnId, _: Ledger) {}
 
     fn handle_closed(&mut self, _: Instant, _: ConnId, why: Closed) {
         eprintln!("closed: {why:?}");
@@ -139,6 +143,7 @@ fn executors(
         tls: None,
         server_name: None,
         proxy: None,
+        datagrams: false,
     };
     let spec = PipelineSpec {
         id: PipelineId(0),
@@ -146,6 +151,7 @@ fn executors(
         source: target.clone(),
         endpoints: vec![target],
         reports: channel().0,
+        dead_letter: None,
     };
     executors.open(0, spec).unwrap();
     (executors, progress)

@@ -8,8 +8,8 @@
 //! Driven by: a server, one `decide` per call, from any task.   Spec: none; the grammar is below.
 //!
 //! A plan is a list of rules `KIND.WHAT[:ARG][=CHANCE][@WHEN]`, separated by commas, tried in order; the first that
-//! hits wins. `KIND` is the server's name for a call (`pull`, `heartbeat`, `event`, …), `pull/3` for one shard, `*`
-//! for all. `CHANCE` is `5%` or `0.05` (1 when absent). `WHEN` counts calls that the rule has seen, from 1:
+//! hits wins. `KIND` is the server's name for a call (`pull`, `heartbeat`, `event`, …), `pull/3` for one shard,
+//! `heartbeat/NAME` for one consumer, `*` for all. `CHANCE` is `5%` or `0.05` (1 when absent). `WHEN` counts calls that the rule has seen, from 1:
 //! `@3`, `@3..5` (both ends belong to it), `@3..`. `WHAT` is
 //!
 //! | what | does |
@@ -228,7 +228,7 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self> {
         let (rest, when) = text.split_once('@').map_or((text, None), |(rest, when)| (rest, Some(when)));
         let (what, chance) = rest.split_once('=').map_or((rest, None), |(what, chance)| (what, Some(chance)));
-        let (kind, what) = what.split_once('.').context("wants KIND.WHAT")?;
+        let (kind, what) = split_kind(what).context("wants KIND.WHAT")?;
         ensure!(!kind.is_empty() && !what.is_empty(), "wants KIND.WHAT");
         let (first, last) = when.map_or(Ok((1, u64::MAX)), parse_when)?;
         Ok(Self {
@@ -321,6 +321,16 @@ fn split_unit(text: &str) -> (&str, &str) {
     let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     (number.trim(), unit)
+}
+
+/// The name of a consumer after a slash may hold dots: there the last dot before an argument counts.
+fn split_kind(text: &str) -> Option<(&str, &str)> {
+    let first = text.find('.')?;
+    let at = match text.find('/') {
+        Some(slash) if slash < first => text.split(':').next()?.rfind('.')?,
+        _ => first,
+    };
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// Status and error code.

@@ -6,6 +6,7 @@
 //! Invariants: no codec is shared with `sls2siem`.   Bounds: see each server.
 //! Driven by: the `loadgen` command, `sls2siem demo` and tests.   Spec: sls.md, hec.md, syslog.md, alibaba-logs.md.
 
+pub mod capacity;
 pub mod fault;
 pub mod payload;
 pub mod sink;

@@ -7,8 +7,8 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::sink::hec;
-use loadgen::sls;
+use loadgen::sink::{hec, syslog};
+use loadgen::{capacity, sls};
 use tracing_subscriber::EnvFilter;
 
 /// The bundled servers of sls2siem, for testing any client.
@@ -23,8 +23,12 @@ struct Cli {
 enum Command {
     /// Serves logs as Alibaba Cloud SLS does: signatures, cursors, leases, checkpoints.
     Sls(Box<sls::SlsArgs>),
+    /// Measures the forwarder: CPU, memory, latency, against its targets.
+    Capacity(Box<capacity::CapacityArgs>),
     /// Receives Splunk HEC: counts fast, or answers as splunkd does with --strict.
     Hec(Box<hec::HecArgs>),
+    /// Receives syslog over UDP, TCP, TLS and RELP: counts fast, or holds to the letter with --strict.
+    Syslog(Box<syslog::SyslogArgs>),
 }
 
 fn main() -> ExitCode {
@@ -36,7 +40,9 @@ fn main() -> ExitCode {
         .init();
     let done = match Cli::parse().command {
         Command::Sls(args) => sls::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Hec(args) => hec::run(*args),
+        Command::Syslog(args) => syslog::run(*args),
     };
     done.unwrap_or_else(|why| {
         tracing::error!("{why:#}");

@@ -129,6 +129,11 @@ impl Payload {
         if self.profile == Profile::Nasty { nasty::number_by_time(seconds, nanos) } else { None }
     }
 
+    /// The shard of a log without contents, for a reader who sees whole seconds only.
+    pub fn shard_of_unnumbered(&self, seconds: u64) -> Option<u32> {
+        if self.profile == Profile::Nasty { nasty::shard_by_time(seconds) } else { None }
+    }
+
     fn rng(&self, shard: u32, index: u64) -> ChaCha8Rng {
         let mut key = [0_u8; 32];
         let words = [self.seed, u64::from(shard), index, self.profile as u64];

@@ -6,4 +6,5 @@
 //! Driven by: the `loadgen` command, `sls2siem demo` and tests.   Spec: hec.md, syslog.md.
 
 pub mod hec;
+pub mod syslog;
 pub mod tls;

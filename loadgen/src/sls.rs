@@ -13,17 +13,22 @@ mod admin;
 mod api;
 mod auth;
 mod block;
+mod bodies;
 mod clock;
 mod codec;
 mod data;
 mod error;
 mod groups;
 mod http;
+mod journal;
 mod lease;
+mod levers;
+mod metadata;
 mod pull;
 mod route;
 mod server;
 mod sign;
+mod spl;
 mod spoil;
 mod stats;
 mod store;
@@ -39,7 +44,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use auth::AccessKey;
+pub use journal::{Event, Judgement, Pulls, StrayPulls, What};
 pub use lease::LeaseState;
+pub use levers::Levers;
+pub use metadata::RamRole;
 pub use route::KIND_NAMES;
 pub use server::SlsServer;
 pub use spoil::WORDS;
@@ -97,12 +105,20 @@ pub struct SlsConfig {
     pub groups_max: usize,
     /// A shard whose holder is gone stays free this long.
     pub assign_delay: Duration,
+    /// A shard whose checkpoint was at its end before it became read-only needs one more commit to be over.
+    pub over_needs_commit: bool,
     /// Whether zstd is served.
     pub zstd: bool,
     /// Reads a second and shard.
     pub reads_per_second: Option<u64>,
     /// Raw bytes a second and shard.
     pub read_bytes_per_second: Option<u64>,
+    /// Reads a minute and project.
+    pub project_reads_per_minute: Option<u64>,
+    /// Consume processors: name and SPL.
+    pub processors: Vec<(String, String)>,
+    /// The RAM role whose keys the admin port hands out.
+    pub ram_role: Option<RamRole>,
 }
 
 impl Default for SlsConfig {
@@ -125,16 +141,14 @@ impl Default for SlsConfig {
             expired: Expired::Refuse,
             groups_max: 30,
             assign_delay: Duration::ZERO,
+            over_needs_commit: false,
             zstd: true,
             reads_per_second: None,
             read_bytes_per_second: None,
+            project_reads_per_minute: None,
+            processors: Vec::new(),
+            ram_role: None,
         }
-    }
-}
-
-impl SlsConfig {
-    fn assign_delay_ms(&self) -> u64 {
-        u64::try_from(self.assign_delay.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -142,12 +156,24 @@ impl SlsConfig {
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   loadgen sls --shards 4 --records-per-shard 100000 --profile mixed
-  loadgen sls --tls ./ca --rate 10MB/s --fault pull.503=5%,pull.tear=1%,heartbeat.hang@3")]
+  loadgen sls --tls ./ca --rate 10MB/s --fault pull.503=5%,pull.tear=1%,heartbeat.hang@3
+  loadgen sls --logstore a,b,other-project/c --processor \"errors=* | where level = 'ERROR'\"
+  loadgen sls --admin 127.0.0.1:8087 & curl 127.0.0.1:8087/
+  curl -X POST '127.0.0.1:8087/split?shard=0'; curl 127.0.0.1:8087/verdict
+
+Good to know:
+  There is no call to leave a consumer group. A consumer that sends [] is alive and keeps its
+  shards, so what a stopped one had is free when the group's timeout has passed. A shard that
+  is being handed over moves as soon as its holder's heartbeat leaves it out.
+  A read-only shard is over as soon as its checkpoint is at its end, also when that was saved
+  before it became read-only (see --over-needs-commit).
+  query and processor take: * | where … | project …, with = != <> < <= > >= in like and or
+  not, and cast(a as bigint) or cast(a as double) for numbers.")]
 pub struct SlsArgs {
     /// Address of the service
     #[arg(long, default_value = "127.0.0.1:8086")]
     listen: SocketAddr,
-    /// Address of the admin port (no signatures: GET /_loadgen/ lists its calls)
+    /// Address of the admin port, such as 127.0.0.1:0 (no signatures; GET / lists its calls)
     #[arg(long)]
     admin: Option<SocketAddr>,
     /// Serve TLS; the certificate to trust is written to ca.pem in this directory
@@ -159,7 +185,7 @@ pub struct SlsArgs {
     /// Project
     #[arg(long, default_value = "test-project")]
     project: String,
-    /// Logstores, all with the same data
+    /// Logstores, all with the same data; PROJECT/LOGSTORE for one of another project
     #[arg(long, default_value = "test-logstore", value_delimiter = ',')]
     logstore: Vec<String>,
     /// Shards of each logstore
@@ -216,6 +242,9 @@ pub struct SlsArgs {
     /// A shard whose holder is gone stays free this long
     #[arg(long, value_parser = fault::parse_duration, default_value = "0s")]
     assign_delay: Duration,
+    /// A shard that was consumed to its end before it became read-only needs one more commit to be over
+    #[arg(long)]
+    over_needs_commit: bool,
     /// Refuse zstd: `InvalidAcceptEncoding`
     #[arg(long)]
     no_zstd: bool,
@@ -225,16 +254,49 @@ pub struct SlsArgs {
     /// Raw bytes per second and shard (the service has 10 to 20 MB)
     #[arg(long, value_parser = fault::parse_size)]
     shard_read_bytes: Option<u64>,
+    /// Reads per minute and project (the service has 600000)
+    #[arg(long)]
+    project_reads: Option<u64>,
+    /// Consume processor: a name and the SPL that it stands for; can be repeated
+    #[arg(long, value_name = "NAME=SPL")]
+    processor: Vec<String>,
+    /// RAM role whose temporary keys the admin port hands out, as ECS does (GET /latest/meta-data/ram/…)
+    #[arg(long, value_name = "ROLE", requires = "admin")]
+    ram_role: Option<String>,
+    /// How long such a key is good for
+    #[arg(long, value_parser = fault::parse_duration, default_value = "6h")]
+    ram_role_lifetime: Duration,
+    /// Metadata requests need the token of hardened mode
+    #[arg(long)]
+    ram_role_hardened: bool,
     /// Worker threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
 }
 
 impl SlsArgs {
+    fn stores(&self) -> Vec<(String, String)> {
+        let store = |name: &String| match name.split_once('/') {
+            Some((project, logstore)) => (project.to_owned(), logstore.to_owned()),
+            None => (self.project.clone(), name.clone()),
+        };
+        self.logstore.iter().map(store).collect()
+    }
+
     fn config(&self) -> Result<SlsConfig> {
         let mut key = AccessKey::new(&self.access_key_id, &self.access_key_secret);
         key.token.clone_from(&self.security_token);
         key.denied = self.deny.iter().cloned().collect();
+        let processor = |text: &String| {
+            let (name, query) =
+                text.split_once('=').with_context(|| format!("--processor {text}: NAME=SPL"))?;
+            Ok((name.to_owned(), query.to_owned()))
+        };
+        let ram_role = self.ram_role.clone().map(|name| RamRole {
+            name,
+            lifetime: self.ram_role_lifetime,
+            hardened: self.ram_role_hardened,
+        });
         let faults = self.fault.as_deref().map(fault::FaultPlan::load).transpose()?;
         Ok(SlsConfig {
             listen: self.listen,
@@ -242,7 +304,7 @@ impl SlsArgs {
             threads: self.threads,
             tls_dir: self.tls.clone(),
             host: self.host.clone(),
-            stores: self.logstore.iter().map(|name| (self.project.clone(), name.clone())).collect(),
+            stores: self.stores(),
             shards: self.shards,
             region: self.region.clone(),
             keys: vec![key],
@@ -252,9 +314,13 @@ impl SlsArgs {
             retention: self.retention,
             expired: self.expired,
             assign_delay: self.assign_delay,
+            over_needs_commit: self.over_needs_commit,
             zstd: !self.no_zstd,
             reads_per_second: self.shard_reads,
             read_bytes_per_second: self.shard_read_bytes,
+            project_reads_per_minute: self.project_reads,
+            processors: self.processor.iter().map(processor).collect::<Result<_>>()?,
+            ram_role,
             ..SlsConfig::default()
         })
     }
@@ -264,16 +330,13 @@ impl SlsArgs {
 pub fn run(args: &SlsArgs) -> Result<ExitCode> {
     let server = SlsServer::start(args.config()?)?;
     let payload = Payload::new(args.profile, args.seed).with_logs_per_group(args.group_logs);
-    for logstore in &args.logstore {
+    for (project, logstore) in args.stores() {
         let fill = Fill {
             repeat: args.repeat,
             bytes_per_second: args.rate,
             ..Fill::new(payload, args.records_per_shard)
         };
-        server
-            .store_of(&args.project, logstore)
-            .fill_all(fill)
-            .with_context(|| format!("fill {logstore}"))?;
+        server.store_of(&project, &logstore).fill_all(fill).with_context(|| format!("fill {logstore}"))?;
     }
     let mut out = std::io::stdout();
     writeln!(out, "sls {} project {} logstore {}", server.endpoint(), args.project, args.logstore.join(","))?;
@@ -281,7 +344,7 @@ pub fn run(args: &SlsArgs) -> Result<ExitCode> {
         writeln!(out, "ca {}", file.display())?;
     }
     if let Some(addr) = server.admin_addr() {
-        writeln!(out, "admin http://{addr}/_loadgen/")?;
+        writeln!(out, "admin http://{addr}/")?;
     }
     out.flush()?;
     crate::wait_for_stop()?;

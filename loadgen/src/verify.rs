@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::payload::{Payload, Seq};
 
@@ -43,7 +43,7 @@ pub enum Arrival {
 pub struct Sent(pub BTreeMap<u32, u64>);
 
 /// The result of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Logs that were sent; absent when nobody told, then `lost` counts the holes.
     pub sent: Option<u64>,
@@ -76,6 +76,11 @@ impl Seen {
     /// Different logs seen.
     pub fn unique(&self) -> u64 {
         self.shards.values().map(|shard| shard.unique).sum()
+    }
+
+    /// Different logs seen, per shard.
+    pub fn per_shard(&self) -> BTreeMap<u32, u64> {
+        self.shards.iter().map(|(shard, seen)| (*shard, seen.unique)).collect()
     }
 
     /// Arrivals of logs seen before.

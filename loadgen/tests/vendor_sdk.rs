@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use loadgen::payload::{Payload, Profile};
-use loadgen::sls::{Fill, LeaseState, SlsConfig, SlsServer};
+use loadgen::sls::{AccessKey, Fill, Judgement, LeaseState, SlsConfig, SlsServer};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vendor_sdk");
 
@@ -54,21 +54,29 @@ fn script(python: &PathBuf, server: &SlsServer, name: &str) -> Command {
     command
 }
 
+/// With the processor and the temporary key that `calls.py` names.
+fn settings() -> SlsConfig {
+    let mut config = SlsConfig::default();
+    config.processors.push(("low".to_owned(), "* | where cast(n as bigint) < 10".to_owned()));
+    config.keys.push(AccessKey::new("temporary", "its-secret").with_token("its-token"));
+    config
+}
+
 #[test]
 fn every_call_of_the_sdk_is_understood() {
     let Some(python) = python() else { return };
-    let server = SlsServer::start(SlsConfig::default()).unwrap();
+    let server = SlsServer::start(settings()).unwrap();
     let output = script(&python, &server, "calls.py").output().unwrap();
     let stats = server.stats();
     assert!(output.status.success(), "{}\n{stats:#?}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "calls v1 ok\ncalls v4 ok\n");
-    assert_eq!(stats.puts, 10, "{stats:#?}");
+    assert_eq!(stats.puts, 16, "{stats:#?}");
 }
 
 #[test]
 fn a_proxy_may_stand_for_the_name() {
     let Some(python) = python() else { return };
-    let server = SlsServer::start(SlsConfig::default()).unwrap();
+    let server = SlsServer::start(settings()).unwrap();
     // Absolute-form targets reach the emulator; the patched names are not used at all.
     let mut command = script(&python, &server, "calls.py");
     command.env("http_proxy", format!("http://{}", server.addr()));
@@ -80,8 +88,7 @@ fn a_proxy_may_stand_for_the_name() {
 fn the_sdk_trusts_the_certificate() {
     let Some(python) = python() else { return };
     let dir = std::env::temp_dir().join(format!("loadgen-vendor-sdk-{}", std::process::id()));
-    let config =
-        SlsConfig { tls_dir: Some(dir.clone()), host: "emulator.test".to_owned(), ..SlsConfig::default() };
+    let config = SlsConfig { tls_dir: Some(dir.clone()), host: "emulator.test".to_owned(), ..settings() };
     let server = SlsServer::start(config).unwrap();
     let mut command = script(&python, &server, "calls.py");
     command.env("REQUESTS_CA_BUNDLE", server.ca_file().unwrap()).arg("one-project");
@@ -98,8 +105,15 @@ struct Consumer {
 
 impl Consumer {
     fn start(python: &PathBuf, server: &SlsServer, name: &str, version: &str, compression: &str) -> Self {
+        Self::with(python, server, &[name, version, compression], &serde_json::json!({}))
+    }
+
+    /// With more arguments of its configuration.
+    fn with(python: &PathBuf, server: &SlsServer, args: &[&str; 3], more: &serde_json::Value) -> Self {
         let mut child = script(python, server, "consume.py")
-            .args(["group", name, version, compression])
+            .arg("group")
+            .args(args)
+            .env("CONSUME", more.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -192,4 +206,90 @@ fn two_consumers_share_a_group_and_hand_over() {
     }
     assert_eq!(times.len() as u64, 4 * 3 * BATCH);
     assert!(server.commits().iter().all(|commit| commit.refused.is_none()));
+    // What the emulator has written down says the same: nobody read or committed what he did not have.
+    assert_eq!(server.judge(), Judgement::default());
+}
+
+/// Reads lines until this many have come.
+fn take(consumer: &Consumer, count: usize) -> Vec<String> {
+    let next = || consumer.lines.recv_timeout(Duration::from_mins(1)).unwrap();
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn a_split_and_a_merge_while_it_consumes_go_by_the_order_that_the_group_has() {
+    let Some(python) = python() else { return };
+    for in_order in [false, true] {
+        let server = SlsServer::start(SlsConfig { shards: 1, ..SlsConfig::default() }).unwrap();
+        let store = server.store();
+        let payload = Payload::new(Profile::Tiny, 5).with_logs_per_group(10);
+        let fill = |shard: u32| store.fill(shard, Fill::new(payload, 200)).unwrap();
+        fill(0);
+        let consumer = Consumer::with(
+            &python,
+            &server,
+            &["one", "v1", "lz4"],
+            &serde_json::json!({ "in_order": in_order }),
+        );
+        let mut seen = take(&consumer, 200);
+        wait_until("the end of the parent", || store.is_drained("group").unwrap());
+        // Once consumed to its end before, and once with something left in it.
+        assert_eq!(store.split(0).unwrap(), [0, 1, 2]);
+        fill(1);
+        fill(2);
+        seen.extend(take(&consumer, 400));
+        wait_until("the end of the children", || store.is_drained("group").unwrap());
+        assert_eq!(store.groups().unwrap()["group"].leases[&0], LeaseState::Over);
+        fill(1);
+        fill(2);
+        assert_eq!(store.merge(1).unwrap(), [1, 2, 3]);
+        fill(3);
+        seen.extend(take(&consumer, 600));
+        wait_until("the end of them all", || store.is_drained("group").unwrap());
+        seen.extend(consumer.stop());
+        assert_eq!(seen.len(), 200 + 400 + 600);
+        for (shard, count) in [(0, 200), (1, 400), (2, 400), (3, 200)] {
+            let of = |line: &&String| line.starts_with(&format!("{shard} "));
+            let numbers: Vec<String> = (0..count).map(|n| format!("{shard} {shard}-{n}")).collect();
+            assert_eq!(seen.iter().filter(of).cloned().collect::<Vec<_>>(), numbers);
+        }
+        if in_order {
+            let first = seen.iter().position(|line| line.starts_with("3 ")).unwrap();
+            let last =
+                seen.iter().rposition(|line| line.starts_with("1 ") || line.starts_with("2 ")).unwrap();
+            assert!(last < first, "the child came before its parents had ended");
+        }
+        let leases = &store.groups().unwrap()["group"].leases;
+        assert!((0..3).all(|shard| leases[&shard] == LeaseState::Over), "{leases:?}");
+        assert_eq!(server.judge(), Judgement::default());
+    }
+}
+
+#[test]
+fn it_consumes_through_a_query_and_a_processor() {
+    let Some(python) = python() else { return };
+    let processors = vec![("even".to_owned(), "* | where seq like '%0' | project seq".to_owned())];
+    let server = SlsServer::start(SlsConfig { processors, ..SlsConfig::default() }).unwrap();
+    let payload = Payload::new(Profile::Tiny, 5).with_logs_per_group(25);
+    server.store().fill_all(Fill::new(payload, 1000)).unwrap();
+    // Who may not list groups makes one and takes it that it was there before.
+    server.set_key(AccessKey::new("testAccessKeyId", "testAccessKeySecret").without("log:ListConsumerGroup"));
+    let query = serde_json::json!({ "query": "* | where seq like '%0' and seq not in ('0-10', '1-20')" });
+    let first = Consumer::with(&python, &server, &["one", "v1", "lz4"], &query);
+    let mut seen = take(&first, 198);
+    wait_until("both ends", || server.store().is_drained("group").unwrap());
+    seen.extend(first.stop());
+    seen.sort();
+    let mut want: Vec<String> =
+        (0..2).flat_map(|shard| (0..100).map(move |n| format!("{shard} {shard}-{}", n * 10))).collect();
+    want.retain(|line| line != "0 0-10" && line != "1 1-20");
+    want.sort();
+    assert_eq!(seen, want);
+    assert!(server.stats().refusals.contains_key("Unauthorized"));
+    assert!(server.store().delete_group("group").unwrap());
+    let processor = serde_json::json!({ "processor": "even" });
+    let second = Consumer::with(&python, &server, &["two", "v4", "zstd"], &processor);
+    assert_eq!(take(&second, 200).len(), 200);
+    wait_until("both ends", || server.store().is_drained("group").unwrap());
+    assert_eq!(second.stop(), [""; 0]);
 }

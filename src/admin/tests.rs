@@ -9,7 +9,12 @@ use crate::proto::ids::ShardId;
 
 fn registry() -> Registry {
     let default = PipelineInfo { name: "default".into(), source: "p/l".into(), sink: "hec".into() };
-    Registry::new(Info { version: "1.2.3".to_owned(), cores: vec![0], pipelines: vec![default] })
+    Registry::new(Info {
+        version: "1.2.3".to_owned(),
+        cores: vec![0],
+        pipelines: vec![default],
+        ..Info::default()
+    })
 }
 
 fn report_well(registry: &Registry) {

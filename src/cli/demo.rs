@@ -12,6 +12,7 @@ mod faults;
 mod forwarder;
 mod meter;
 mod process;
+mod sink;
 mod stage;
 mod text;
 mod verdict;
@@ -50,7 +51,8 @@ pub use self::faults::check as check_fault;
 /// Runs the whole path on this machine.
 pub fn execute(args: &DemoArgs, env: &Environment) -> Exit {
     let (bytes, room) = (args.rate.saturating_mul(args.seconds), stage::memory_share());
-    let faults = match Faults::new(&args.faults) {
+    let faults = Faults::new(&args.faults).and_then(|faults| faults.check_sink(args.sink).map(|()| faults));
+    let faults = match faults {
         _ if bytes > room => Err(format!(
             "{} a second for {} s are {} of logs, which are made in memory before the start, and there is room for \
              {} - lower --rate or --seconds",
@@ -97,8 +99,14 @@ fn rehearse(args: &DemoArgs, faults: Faults, env: &Environment) -> Result<Exit> 
         args.seconds
     );
     let is_faulty = !faults.is_empty();
-    let spec =
-        stage::Spec { folder: &folder.path, secrets: &secrets, faults, rate: args.rate, cores: others };
+    let spec = stage::Spec {
+        folder: &folder.path,
+        secrets: &secrets,
+        sink: args.sink,
+        faults,
+        rate: args.rate,
+        cores: others,
+    };
     let stage = Stage::start(spec)?;
     let view = View::new(title);
     if !prepare(&stage, &view, &events, args)? {
@@ -239,6 +247,7 @@ impl Run {
             interrupted,
             faults: Vec::new(),
             differences: self.stage.differences(),
+            broken_rules: self.stage.broken_rules(),
             sink_mode: self.stage.sink_mode(),
         })
     }

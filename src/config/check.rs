@@ -48,7 +48,9 @@ pub(super) fn check(settings: &Settings, places: &Places, sources: &Sources) -> 
     let runtime = checker.runtime(&names, &pipelines);
     let admin = checker.admin();
     let log = checker.log();
-    let dead_letter = DeadLetterConfig { dir: checker.path(At::top("dead_letter"), "dir") };
+    let at = At::top("dead_letter");
+    let dead_letter =
+        DeadLetterConfig { dir: checker.path(at, "dir"), rotate_bytes: checker.size(at, "rotate_bytes") };
     checker.groups_are_apart(&pipelines);
     checker.file_is_private(sources);
     if checker.mistakes.is_empty() {

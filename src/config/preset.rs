@@ -38,7 +38,7 @@ pub(crate) fn value(preset: &str, key: &str) -> Option<&'static str> {
         "splunk-tcp" => &[("framing", "newline"), ("precision", "us"), ("max_message_bytes", "9900B")],
         "aliyun-compat" => &[
             ("framing", "newline"),
-            ("message", "kv"),
+            ("message", "aliyun-kv"),
             ("separator", "||"),
             ("precision", "s"),
             ("max_message_bytes", "16MiB"),

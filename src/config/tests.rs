@@ -512,7 +512,7 @@ fn sources_of_credentials() {
     let without = MINIMUM.replace("access_key_id = \"LTAI\"\naccess_key_secret = \"s3cret-key\"\n", "");
     let ecs = without.replace("[hec]", "credentials = \"ecs-ram-role\"\n[hec]");
     let loaded = with_file(&ecs).unwrap();
-    let CredentialsConfig::EcsRamRole { role: None, metadata_url } =
+    let CredentialsConfig::EcsRamRole { role: None, metadata_url, hardened_only: false } =
         &loaded.config.pipelines[0].sls.credentials
     else {
         panic!()

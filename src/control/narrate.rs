@@ -48,6 +48,10 @@ impl Narrator {
     pub(super) fn report(&mut self, now: Instant, wall: UnixTime, executor: usize, report: &Report) {
         let reporter = u32::try_from(executor).unwrap_or(CONTROL - 1);
         let line = match report {
+            Report::Notice(notice) => {
+                let text = report::notice(&self.place, notice).to_string();
+                Some(Line { level: Level::Warn, text })
+            }
             Report::Alarm(alarm) => {
                 let text = report::alarm(&self.place, alarm, wall);
                 self.alarms.raise(now, reporter, &self.place.pipeline, Subject::Data(alarm.scope), text)
@@ -60,12 +64,42 @@ impl Narrator {
         line.iter().for_each(write);
     }
 
-    /// Keys that cannot be read again.
-    pub(super) fn credentials_failed(&self, error: &super::credentials::CredentialsError) {
-        tracing::warn!(
-            "pipeline {}: {error} - the keys known so far are used - repair the source",
-            self.place.pipeline
-        );
+    /// Keys that cannot be had, or had again. The text, for a start that ends with it.
+    pub(super) fn credentials_failed(
+        &mut self,
+        now: Instant,
+        error: &super::credentials::CredentialsError,
+        known: bool,
+        retry_in: Duration,
+    ) -> String {
+        let text = report::no_credentials(&self.place, &error.to_string(), error.todo(), known);
+        let words = text.to_string();
+        let text = Text { retry_in: Some(retry_in), ..text };
+        let subject = Subject::Control(Doing::Credentials);
+        let line = self.alarms.raise(now, CONTROL, &self.place.pipeline, subject, text);
+        line.iter().for_each(write);
+        words
+    }
+
+    /// A shard is so far behind that its data expires soon, or no longer.
+    pub(super) fn keeping_up(&mut self, now: Instant, shard: ShardId, trouble: Option<(Duration, Duration)>) {
+        let Some((lag, ttl)) = trouble else { return self.clear(now, Doing::KeepUp(shard), 0) };
+        let text = report::expires_soon(&self.place, shard, lag, ttl);
+        let subject = Subject::Control(Doing::KeepUp(shard));
+        let line = self.alarms.raise(now, CONTROL, &self.place.pipeline, subject, text);
+        line.iter().for_each(write);
+    }
+
+    /// The source of the keys answers (again).
+    pub(super) fn credentials_good(&mut self, now: Instant, failures: u32) {
+        self.clear(now, Doing::Credentials, u64::from(failures));
+    }
+
+    /// Other keys are used from now on.
+    pub(super) fn credentials_changed(&mut self, access_key_id: &str, until: Option<UnixTime>) {
+        let until = until.map_or_else(String::new, |until| format!(", good until {}", report::moment(until)));
+        tracing::info!("pipeline {}: signing with access key {access_key_id}{until}", self.place.pipeline);
+        access_key_id.clone_into(&mut self.place.access_key_id);
     }
 
     /// A change of the lease.
@@ -118,6 +152,14 @@ impl Narrator {
                 tracing::info!(
                     "pipeline {name}: shard {shard} begins at {cursor} ({})",
                     origin_text(*origin)
+                );
+            }
+            LeaseEvent::ShardFinished { shard } => {
+                tracing::info!("pipeline {name}: shard {shard} is delivered and saved up to the stop time");
+            }
+            LeaseEvent::AllFinished => {
+                tracing::info!(
+                    "pipeline {name}: everything up to the stop time is delivered and saved - ending"
                 );
             }
             LeaseEvent::ShardReleased { shard, saved: true } => {
@@ -222,12 +264,14 @@ pub(super) fn doing(call: &Call) -> Doing {
         Call::GetCheckpoint { shard } => Doing::GetCheckpoint(*shard),
         Call::GetCursor { shard, .. } => Doing::GetCursor(*shard),
         Call::GetCursorTime { shard, .. } => Doing::GetCursorTime(*shard),
+        Call::GetLogstore => Doing::ReadGroup,
         Call::UpdateCheckpoint { shard, .. } => Doing::SaveCheckpoint(*shard),
     }
 }
 
-fn of_shard(shard: ShardId) -> [Doing; 4] {
+fn of_shard(shard: ShardId) -> [Doing; 5] {
     [
+        Doing::KeepUp(shard),
         Doing::GetCheckpoint(shard),
         Doing::GetCursor(shard),
         Doing::GetCursorTime(shard),

@@ -15,19 +15,20 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::credentials::CredentialsSource;
+use super::credentials::{CredentialsError, CredentialsSource, Known};
 use super::narrate::Narrator;
 use super::placement::Placement;
 use crate::drive::clock;
 use crate::metrics::{CheckpointGauge, ControlSnapshot, Publisher};
-use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope};
+use crate::proto::event::{Alarm, Cause, ClosedKind, Command, Report, Scope, Token};
 use crate::proto::ids::{EndpointId, ShardId};
 use crate::proto::sls::error::SlsErrorKind;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Lane, Reply};
 use crate::proto::sls::lease::event::{LeaseEvent, Outcome};
+use crate::proto::sls::lease::verdict::Verdict;
 use crate::proto::sls::lease::{Lease, Params, ShardView};
 use crate::proto::sls::sign::Credentials;
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, UnixTime};
 use crate::report::Place;
 
 /// Makes a call and waits for its answer. [`super::sls_api::SlsApi::call`] in the product.
@@ -59,6 +60,11 @@ pub struct ControlSpec {
 enum Input {
     Answer(CallId, Result<Reply, CallError>),
     Report(usize, Report),
+    Keys(Result<Known, CredentialsError>),
+    /// Age in seconds of the oldest log of each shard that is not delivered.
+    Lags(Vec<(ShardId, u64)>),
+    NewKeys(Credentials),
+    SinkToken(Token),
     Stop,
 }
 
@@ -70,6 +76,21 @@ impl Inbox {
     /// A report of the pipeline on this executor.
     pub fn report(&self, executor: usize, report: Report) {
         self.send(Input::Report(executor, report));
+    }
+
+    /// How far each shard is behind, in seconds; now and then.
+    pub fn lags(&self, lags: Vec<(ShardId, u64)>) {
+        self.send(Input::Lags(lags));
+    }
+
+    /// The settings hold other access keys.
+    pub fn set_keys(&self, credentials: Credentials) {
+        self.send(Input::NewKeys(credentials));
+    }
+
+    /// The settings hold another token for the sink.
+    pub fn set_sink_token(&self, token: Token) {
+        self.send(Input::SinkToken(token));
     }
 
     /// Stop politely.
@@ -97,6 +118,13 @@ pub enum Ended {
     Lease(Outcome),
     /// With `fail_fast`: the sink cannot be used.
     Sink(Alarm),
+    /// With `fail_fast`: there are no keys.
+    Keys {
+        /// Why, in words, with what to do.
+        text: String,
+        /// Nobody answered, rather than refused.
+        unreachable: bool,
+    },
 }
 
 impl Control {
@@ -107,9 +135,11 @@ impl Control {
         let name = spec.place.pipeline.clone();
         let beats = callers("beat", &name, 1, &spec.call, &inbox)?;
         let work = callers("work", &name, WORK_CALLERS, &spec.call, &inbox)?;
+        let keys = spec.credentials.can_change().then(|| keys_reader(&name, &spec.credentials, &inbox));
+        let keys = keys.transpose()?;
         let thread = thread::Builder::new()
             .name(format!("s2s-ctl-{name}"))
-            .spawn(move || Controller::new(spec, beats, work).run(&inputs))?;
+            .spawn(move || Controller::new(spec, (beats, work, keys)).run(&inputs))?;
         Ok(Self { inbox, thread })
     }
 
@@ -155,6 +185,25 @@ fn callers(
     Ok(jobs)
 }
 
+/// A thread that reads keys again whenever it is asked: a metadata service may take seconds to answer.
+fn keys_reader(
+    pipeline: &str,
+    source: &CredentialsSource,
+    inbox: &Inbox,
+) -> io::Result<async_channel::Sender<()>> {
+    let (ask, asked) = async_channel::bounded::<()>(1);
+    let (source, inbox) = (source.clone(), inbox.clone());
+    thread::Builder::new().name(format!("s2s-keys-{pipeline}")).spawn(move || {
+        while asked.recv_blocking().is_ok() {
+            inbox.send(Input::Keys(source.read()));
+        }
+    })?;
+    Ok(ask)
+}
+
+/// The threads that carry calls out: heartbeats, other calls, reading of keys.
+type Callers = (async_channel::Sender<Job>, async_channel::Sender<Job>, Option<async_channel::Sender<()>>);
+
 /// How far a stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
@@ -172,8 +221,18 @@ struct Controller {
     lease: Lease,
     narrator: Narrator,
     source: CredentialsSource,
-    credentials: Arc<Credentials>,
-    reread_at: Option<Instant>,
+    /// None until the first ones came.
+    credentials: Option<Arc<Credentials>>,
+    keys: Option<async_channel::Sender<()>>,
+    /// When they are read again.
+    read_at: Option<Instant>,
+    /// Failed readings in a row.
+    read_failures: u32,
+    fail_fast: bool,
+    /// How long the logstore keeps logs, where we may know it; and when that is asked (again).
+    ttl: Option<Duration>,
+    ttl_at: Option<Instant>,
+    keys_failed: Option<Ended>,
     beats: async_channel::Sender<Job>,
     work: async_channel::Sender<Job>,
     command: CommandFn,
@@ -196,18 +255,29 @@ struct Controller {
 }
 
 impl Controller {
-    fn new(spec: ControlSpec, beats: async_channel::Sender<Job>, work: async_channel::Sender<Job>) -> Self {
+    fn new(spec: ControlSpec, (beats, work, keys): Callers) -> Self {
         let now = clock::now();
+        let credentials = spec.credentials.initial();
         Self {
             name: spec.place.pipeline.as_str().into(),
             watch_sink: spec.lease.fail_fast,
+            fail_fast: spec.lease.fail_fast,
+            keys_failed: None,
+            ttl: None,
+            ttl_at: Some(now),
+            read_failures: 0,
+            // Keys that are known were read with the settings, a moment ago.
+            read_at: keys.as_ref().map(|_| match &credentials {
+                Some(_) => now + spec.credentials.read_after(None, clock::wall()),
+                None => now,
+            }),
+            keys,
             unusable: BTreeSet::new(),
             endpoints_count: spec.place.endpoints_count(),
             sink_failed: None,
             lease: Lease::new(spec.lease, now),
             narrator: Narrator::new(spec.place),
-            credentials: Arc::new(spec.credentials.initial()),
-            reread_at: spec.credentials.reread_after().map(|after| now + after),
+            credentials: credentials.map(Arc::new),
             source: spec.credentials,
             beats,
             work,
@@ -223,7 +293,9 @@ impl Controller {
     }
 
     fn run(mut self, inputs: &Receiver<Input>) -> Ended {
-        self.broadcast(&Command::Credentials((*self.credentials).clone()));
+        if let Some(credentials) = self.credentials.clone() {
+            self.broadcast(&Command::Credentials((*credentials).clone()));
+        }
         loop {
             let now = clock::now();
             self.carry_out(now);
@@ -234,8 +306,13 @@ impl Controller {
             if let Some(alarm) = self.sink_failed {
                 return Ended::Sink(alarm);
             }
+            if let Some(ended) = self.keys_failed {
+                return ended;
+            }
             self.tick(now);
-            let wake = [self.lease.poll_timeout(), self.reread_at, Some(self.publish_at)];
+            // Without keys the lease waits, whatever it would ask for; only a stop goes on.
+            let lease = self.lease.poll_timeout().filter(|_| self.credentials.is_some());
+            let wake = [lease, self.read_at, Some(self.publish_at)];
             let wait = wake.into_iter().flatten().min().map_or(TICK, |at| at.since(now));
             match inputs.recv_timeout(wait) {
                 Ok(first) => {
@@ -255,6 +332,7 @@ impl Controller {
     fn handle(&mut self, input: Input) {
         let now = clock::now();
         match input {
+            Input::Answer(TTL_CALL, result) => self.ttl_read(now, result),
             Input::Answer(id, result) => {
                 if let Err(CallError::Sls(error)) = &result {
                     self.look_for_new_keys(now, error.kind());
@@ -266,9 +344,22 @@ impl Controller {
             }
             Input::Report(executor, report) => {
                 self.judge_start(&report);
+                if let Report::Alarm(Alarm { cause: Cause::Sls(error), .. }) = &report {
+                    self.look_for_new_keys(now, error.kind());
+                }
                 self.narrator.report(now, clock::wall(), executor, &report);
                 self.lease.handle_report(now, report);
             }
+            Input::Keys(read) => self.keys_read(now, read),
+            Input::Lags(lags) => {
+                let Some(ttl) = self.ttl else { return };
+                for (shard, lag) in lags.into_iter().filter(|(shard, _)| self.routes.contains_key(shard)) {
+                    let lag = Duration::from_secs(lag);
+                    self.narrator.keeping_up(now, shard, expires_soon(lag, ttl).then_some((lag, ttl)));
+                }
+            }
+            Input::NewKeys(credentials) => self.new_keys(credentials, None),
+            Input::SinkToken(token) => self.broadcast(&Command::Token(token)),
             Input::Stop if self.stop == Stop::Not => {
                 self.stop = Stop::Asked;
                 self.lease.handle_stop(now);
@@ -299,12 +390,14 @@ impl Controller {
     /// Everything that the lease wants done now.
     fn carry_out(&mut self, now: Instant) {
         loop {
-            while let Some((id, call)) = self.lease.poll_call(now) {
+            while let Some(credentials) = self.credentials.clone()
+                && let Some((id, call)) = self.lease.poll_call(now)
+            {
                 let lane = match call.lane() {
                     Lane::Beat => &self.beats,
                     Lane::Work => &self.work,
                 };
-                let job = Job { id, call, credentials: Arc::clone(&self.credentials) };
+                let job = Job { id, call, credentials };
                 // Callers end after this thread only, and the channel has no bound.
                 let _sent = lane.try_send(job);
             }
@@ -336,7 +429,9 @@ impl Controller {
                     self.send(executor, command);
                 }
             }
-            Command::Credentials(_) | Command::Stop => self.broadcast(&command),
+            Command::Lease { .. } | Command::Credentials(_) | Command::Token(_) | Command::Stop => {
+                self.broadcast(&command);
+            }
         }
     }
 
@@ -370,6 +465,8 @@ impl Controller {
                 self.unroute(*shard);
             }
             LeaseEvent::LeaseExpired { shards } => shards.iter().for_each(|shard| self.unroute(*shard)),
+            // The lease has begun a stop by itself.
+            LeaseEvent::AllFinished if self.stop == Stop::Not => self.stop = Stop::Asked,
             _ => {}
         }
         self.narrator.event(now, clock::wall(), event);
@@ -390,26 +487,73 @@ impl Controller {
                 | SlsErrorKind::Unauthorized { denied: false }
         );
         if refused {
-            self.reread_at = self.reread_at.map(|at| at.min(now + REREAD_SOON));
+            self.read_at = self.read_at.map(|at| at.min(now + REREAD_SOON));
         }
     }
 
-    fn tick(&mut self, now: Instant) {
-        if self.reread_at.is_some_and(|at| at <= now) {
-            self.reread_at = self.source.reread_after().map(|after| now + after);
-            match self.source.read() {
-                Ok(read) if read != *self.credentials => {
-                    tracing::info!(
-                        "pipeline {}: the access keys changed, id {}",
-                        self.name,
-                        read.access_key_id
-                    );
-                    self.credentials = Arc::new(read.clone());
-                    self.broadcast(&Command::Credentials(read));
-                }
-                Ok(_) => {}
-                Err(error) => self.narrator.credentials_failed(&error),
+    /// How long logs are kept is nice to know. Who may not ask is not warned.
+    fn ttl_read(&mut self, now: Instant, result: Result<Reply, CallError>) {
+        match result {
+            Ok(Reply::Retention(days)) => {
+                self.ttl = days
+                    .and_then(|days| u32::try_from(days).ok())
+                    .filter(|days| *days > 0)
+                    .map(|days| Duration::from_hours(24).saturating_mul(days));
+                self.ttl_at = Some(now + TTL_AGAIN);
             }
+            Err(cause) if Verdict::of(&cause) == Verdict::Denied => {
+                tracing::debug!("pipeline {}: not allowed to read the ttl of the logstore", self.name);
+            }
+            _ => self.ttl_at = Some(now + TTL_AGAIN),
+        }
+    }
+
+    /// Keys came, or did not.
+    fn keys_read(&mut self, now: Instant, read: Result<Known, CredentialsError>) {
+        let wall = clock::wall();
+        match read {
+            Ok(Known { credentials, until }) => {
+                self.read_at = Some(now + self.source.read_after(until, wall));
+                self.narrator.credentials_good(now, self.read_failures);
+                self.read_failures = 0;
+                if self.credentials.as_deref() == Some(&credentials) {
+                    return;
+                }
+                self.new_keys(credentials, until);
+            }
+            Err(error) => {
+                self.read_failures = self.read_failures.saturating_add(1);
+                let wait = (REREAD_SOON * self.read_failures).min(REREAD_MAX);
+                self.read_at = Some(now + wait);
+                let known = self.credentials.is_some();
+                let text = self.narrator.credentials_failed(now, &error, known, wait);
+                if self.fail_fast && !known && self.read_failures >= KEYS_ATTEMPTS {
+                    self.keys_failed = Some(Ended::Keys { text, unreachable: error.is_unreachable() });
+                }
+            }
+        }
+    }
+
+    fn new_keys(&mut self, credentials: Credentials, until: Option<UnixTime>) {
+        self.narrator.credentials_changed(&credentials.access_key_id, until);
+        self.broadcast(&Command::Credentials(credentials.clone()));
+        self.credentials = Some(Arc::new(credentials));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.read_at.is_some_and(|at| at <= now)
+            && let Some(keys) = &self.keys
+        {
+            // Until the answer comes; a second question while one is under way finds no room and needs none.
+            self.read_at = Some(now + REREAD_MAX);
+            let _under_way = keys.try_send(());
+        }
+        if self.ttl_at.is_some_and(|at| at <= now)
+            && self.lease.is_joined()
+            && let Some(credentials) = self.credentials.clone()
+        {
+            self.ttl_at = None;
+            let _sent = self.work.try_send(Job { id: TTL_CALL, call: Call::GetLogstore, credentials });
         }
         if self.publish_at <= now {
             self.publish_at = now + TICK;
@@ -456,6 +600,11 @@ impl Controller {
     }
 }
 
+/// True where less than a quarter of the time is left that a log is kept.
+fn expires_soon(lag: Duration, ttl: Duration) -> bool {
+    lag >= ttl / 4 * 3
+}
+
 /// True for a sink's trouble that does not pass by itself.
 fn fails_start(alarm: &Alarm) -> bool {
     let lasting = match &alarm.cause {
@@ -471,12 +620,20 @@ fn fails_start(alarm: &Alarm) -> bool {
 
 /// Threads for the calls that are not heartbeats.
 pub const WORK_CALLERS: usize = 2;
+/// The one call that is not the lease's.
+const TTL_CALL: CallId = CallId(u64::MAX);
+/// Somebody may change the ttl.
+const TTL_AGAIN: Duration = Duration::from_mins(10);
 /// Events that are handled between two looks at the deadlines.
 const EVENTS_PER_TURN: usize = 1024;
 /// Between two snapshots.
 const TICK: Duration = Duration::from_millis(200);
-/// After a refusal of the keys.
+/// After a refusal of the keys, or the first failure to read them.
 const REREAD_SOON: Duration = Duration::from_secs(5);
+/// After many failures to read them.
+const REREAD_MAX: Duration = Duration::from_mins(1);
+/// With `fail_fast`, failures to read the first keys.
+const KEYS_ATTEMPTS: u32 = 2;
 
 #[cfg(test)]
 mod tests;

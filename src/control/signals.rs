@@ -1,14 +1,15 @@
-//! Signals of the operating system as two words: stop politely, stop now.
+//! Signals of the operating system as words: stop politely, stop now, read the settings again, say more.
 //!
 //! Why: a supervisor sends SIGTERM and waits; an impatient operator presses Ctrl-C twice.
 //! Invariants: 1. the first SIGTERM or SIGINT only asks; 2. the second ends the process at once with exit code 1:
-//! checkpoints never run ahead of acknowledgements, so that costs duplicates, not records.
+//! checkpoints never run ahead of acknowledgements, so that costs duplicates, not records. 3. nothing is done here: the
+//! thread that watches the process carries a wish out.
 //! Bounds: one thread. Driven by: `cli::run`. Spec: exit codes of the reference in README.md.
 
 use std::io;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 /// Listens until it is dropped.
@@ -28,12 +29,23 @@ impl Drop for SignalListener {
 enum Ask {
     Stop,
     ExitNow,
-    Nothing,
+    Wish(Wish),
 }
 
-/// Calls `stop` at the first SIGTERM or SIGINT.
-pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListener> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+/// What an operator wants of the running process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGTERM or SIGINT: drain and end.
+    Stop,
+    /// SIGHUP: read the settings again.
+    Reload,
+    /// SIGUSR1: the next louder log level.
+    Louder,
+}
+
+/// Calls `wish` for every signal that asks for something.
+pub fn listen(mut wish: impl FnMut(Wish) + Send + 'static) -> io::Result<SignalListener> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let handle = signals.handle();
     thread::Builder::new().name("s2s-signals".into()).spawn(move || {
         let mut stopping = false;
@@ -44,7 +56,7 @@ pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListe
                         signal,
                         "stopping: pulls end, what is in flight is delivered and committed"
                     );
-                    stop();
+                    wish(Wish::Stop);
                 }
                 Ask::ExitNow => {
                     tracing::warn!(
@@ -54,9 +66,7 @@ pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListe
                     );
                     std::process::exit(EXIT_FAILED);
                 }
-                Ask::Nothing => {
-                    tracing::info!("SIGHUP: the settings are read at start only - restart to change them");
-                }
+                Ask::Wish(other) => wish(other),
             }
         }
     })?;
@@ -65,7 +75,8 @@ pub fn listen(mut stop: impl FnMut() + Send + 'static) -> io::Result<SignalListe
 
 fn judge(signal: i32, stopping: &mut bool) -> Ask {
     match signal {
-        SIGHUP => Ask::Nothing,
+        SIGHUP => Ask::Wish(Wish::Reload),
+        SIGUSR1 => Ask::Wish(Wish::Louder),
         _ if std::mem::replace(stopping, true) => Ask::ExitNow,
         _ => Ask::Stop,
     }
@@ -79,20 +90,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_asks_the_second_ends_and_a_hangup_is_only_told() {
+    fn the_first_asks_the_second_ends_and_others_do_not_stop() {
         let mut stopping = false;
-        assert_eq!(judge(SIGHUP, &mut stopping), Ask::Nothing);
+        assert_eq!(judge(SIGHUP, &mut stopping), Ask::Wish(Wish::Reload));
         assert_eq!(judge(SIGTERM, &mut stopping), Ask::Stop);
-        assert_eq!(judge(SIGHUP, &mut stopping), Ask::Nothing);
+        assert_eq!(judge(SIGUSR1, &mut stopping), Ask::Wish(Wish::Louder));
         assert_eq!(judge(SIGINT, &mut stopping), Ask::ExitNow);
     }
 
     #[test]
     fn a_real_signal_arrives() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let listener = listen(move || sender.send(()).unwrap()).unwrap();
-        signal_hook::low_level::raise(SIGTERM).unwrap();
-        receiver.recv_timeout(std::time::Duration::from_secs(5)).unwrap();
+        let listener = listen(move |wish| sender.send(wish).unwrap()).unwrap();
+        for (signal, wish) in [(SIGHUP, Wish::Reload), (SIGUSR1, Wish::Louder), (SIGTERM, Wish::Stop)] {
+            signal_hook::low_level::raise(signal).unwrap();
+            assert_eq!(receiver.recv_timeout(std::time::Duration::from_secs(5)), Ok(wish));
+        }
         drop(listener);
     }
 }

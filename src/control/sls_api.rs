@@ -83,6 +83,32 @@ pub enum ApiError {
     Proxy { detail: String },
 }
 
+/// An answer of SLS, or of whoever answers in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Value of the first header of this name, which is given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The answer, if it is a 200; else the error that it tells.
+    pub fn into_good(self) -> Result<Self, CallError> {
+        if self.status == http::StatusCode::OK.as_u16() {
+            return Ok(self);
+        }
+        Err(CallError::Sls(SlsError::parse(self.status, |name| self.header(name), &self.body)))
+    }
+}
+
 /// Makes calls. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct SlsApi {
@@ -145,6 +171,7 @@ impl SlsApi {
             }),
             Call::GetCursor { .. } => answer::cursor(&body).map(Reply::Cursor),
             Call::GetCursorTime { .. } => answer::cursor_time(&body).map(Reply::CursorTime),
+            Call::GetLogstore => answer::logstore(&body).map(|logstore| Reply::Retention(logstore.ttl_days)),
         }
         .map_err(garbage)
     }
@@ -163,6 +190,7 @@ impl SlsApi {
             Call::GetCheckpoint { shard } => api::get_checkpoint(logstore, group, Some(*shard)),
             Call::GetCursor { shard, from } => api::get_cursor(logstore, *shard, *from),
             Call::GetCursorTime { shard, cursor } => api::get_cursor_time(logstore, *shard, cursor),
+            Call::GetLogstore => api::get_logstore(logstore),
             Call::UpdateCheckpoint { shard, cursor } => {
                 api::update_checkpoint(logstore, group, consumer, *shard, cursor)
             }
@@ -171,19 +199,28 @@ impl SlsApi {
 
     /// Sends a request, signed now; the body of a 200.
     pub fn send(&self, request: &ApiRequest, credentials: &Credentials) -> Result<Vec<u8>, CallError> {
+        self.ask(request, credentials, ANSWER_BYTES_MAX)?.into_good().map(|answer| answer.body)
+    }
+
+    /// Sends a request, signed now; any answer with its headers, its body at most `bytes_max` long.
+    pub fn ask(
+        &self,
+        request: &ApiRequest,
+        credentials: &Credentials,
+        bytes_max: usize,
+    ) -> Result<Answer, CallError> {
         let mut answer = match self.exchange(request, credentials) {
             Err(error) if is_stale(&error) => self.exchange(request, credentials),
             answer => answer,
         }
         .map_err(|error| broken(&error))?;
-        let limit = u64::try_from(ANSWER_BYTES_MAX).unwrap_or(u64::MAX);
+        let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         let body =
             answer.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| broken(&error))?;
-        if answer.status() == http::StatusCode::OK {
-            return Ok(body);
-        }
-        let header = |name: &'static str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        Err(CallError::Sls(SlsError::parse(answer.status().as_u16(), header, &body)))
+        let headers = answer.headers().iter();
+        let headers =
+            headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.into())));
+        Ok(Answer { status: answer.status().as_u16(), headers: headers.collect(), body })
     }
 
     fn exchange(

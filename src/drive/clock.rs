@@ -2,7 +2,8 @@
 //!
 //! Why: the core takes `now` as an argument so that a simulation can make it up; one place that reads the
 //! real clocks keeps that true and gives every executor the same epoch.
-//! Invariants: 1. [`now`] never runs backwards (`CLOCK_MONOTONIC`). 2. all threads share one epoch.
+//! Invariants: 1. [`now`] never runs backwards. 2. all threads share one epoch. 3. time passes also while the machine
+//! is suspended (`CLOCK_BOOTTIME`): SLS counts it, and a lease that ended meanwhile must not look alive.
 //! Bounds: the epoch is set by the first caller; [`now`] counts from one second on, so `Instant(0)` is always past.
 //! Driven by: the drivers, the watchdog, the control plane.
 #![expect(clippy::disallowed_methods, reason = "this is the file that reads the clocks")]
@@ -15,11 +16,13 @@ use crate::proto::time::{Instant, UnixTime};
 /// Nanoseconds that [`now`] starts from, so that `Instant(0)` and small differences stay in the past.
 const EPOCH_OFFSET: Duration = Duration::from_secs(1);
 
-static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
+static EPOCH: OnceLock<Duration> = OnceLock::new();
 
-/// The monotonic clock: time since the process first asked.
+/// Time since the process first asked, suspension of the machine included.
 pub fn now() -> Instant {
-    Instant(0) + EPOCH_OFFSET + EPOCH.get_or_init(std::time::Instant::now).elapsed()
+    let since_boot = read(libc::CLOCK_BOOTTIME);
+    let epoch = *EPOCH.get_or_init(|| since_boot);
+    Instant(0) + EPOCH_OFFSET + since_boot.saturating_sub(epoch)
 }
 
 /// The wall clock. A clock set before 1970 reads as 1970.
@@ -30,10 +33,14 @@ pub fn wall() -> UnixTime {
 
 /// CPU time that the calling thread has used.
 pub fn thread_cpu() -> Duration {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
     let mut spec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    #[expect(unsafe_code, reason = "std has no per-thread CPU clock")]
+    #[expect(unsafe_code, reason = "std has neither a per-thread CPU clock nor one that counts suspension")]
     // SAFETY: `spec` is a valid, writable timespec of this frame; the call writes nothing else.
-    let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spec) };
+    let answer = unsafe { libc::clock_gettime(clock, &raw mut spec) };
     if answer != 0 {
         return Duration::ZERO;
     }

@@ -6,7 +6,8 @@
 //!  2. no borrow of the core, the session or a buffer lives across an await.
 //!  3. after a torn write nothing more is written, not even `close_notify`.
 //! Bounds: [`READ_BYTES`] per read and [`WRITE_BYTES`] of plaintext per write, in buffers of the executor;
-//!  [`HANDSHAKE_PATIENCE`]; [`FAREWELL`] for the last bytes of a closing connection.
+//!  [`HANDSHAKE_PATIENCE`]; [`FAREWELL`] for the last bytes of a closing connection, [`ACK_PATIENCE`] for its last
+//!  acknowledgement.
 //! Driven by: `pump` spawns [`run`] for `Action::Connect` and raises the flags of [`Link`].
 
 use std::cell::{Cell, RefCell};
@@ -19,26 +20,35 @@ use std::time::Duration;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 
+use super::clock;
+use super::datagram;
 use super::net::Socket;
 use super::pump::Pump;
 use super::stdout;
 use super::tls::Session;
 use super::wait::{Flag, within};
-use crate::proto::event::{Closed, ClosedKind, To};
+use crate::proto::event::{Closed, ClosedKind, Ledger, To};
 use crate::proto::ids::ConnId;
 
 /// Bytes that are read at once.
-pub(crate) const READ_BYTES: usize = 128 * 1024;
+pub(crate) const READ_BYTES: usize = 256 * 1024;
 /// Plaintext that is sealed and written at once.
 const WRITE_BYTES: usize = 256 * 1024;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the acknowledgement of our FIN may be behind the peer's end, and how often it is looked for.
+const ACK_PATIENCE: Duration = Duration::from_secs(1);
+const ACK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How the pipeline reaches a connection's task.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     /// There is something to write.
     pub(crate) transmit: Flag,
+    /// The writing side has to end after what there is to write.
+    pub(crate) finish: Flag,
+    /// The core wants to know how far its bytes have come.
+    pub(crate) measure: Flag,
     /// It has to end.
     pub(crate) close: Flag,
 }
@@ -59,26 +69,38 @@ pub(crate) async fn run(pump: Rc<Pump>, conn: ConnId, to: To, link: Rc<Link>) {
     if to == To::Stdout {
         pump.with(|core, now| core.handle_connected(now, conn));
         let why = link.unless_closed(stdout::serve(&pump, conn, &link)).await;
-        return report(&pump, conn, why);
+        return report(&pump, conn, why, None);
+    }
+    if pump.is_datagram(to) {
+        let why = link.unless_closed(datagram::serve(&pump, conn, to, &link)).await;
+        return report(&pump, conn, why, None);
     }
     let wire = match link.unless_closed(Wire::open(&pump, to)).await {
         None => return,
-        Some(Err(why)) => return report(&pump, conn, Some(why)),
+        Some(Err(why)) => return report(&pump, conn, Some(why), None),
         Some(Ok(wire)) => wire,
     };
     pump.with(|core, now| core.handle_connected(now, conn));
     let talk = or(wire.read(&pump, conn, &link), wire.write(&pump, conn, &link));
-    let why = link.unless_closed(talk).await;
-    report(&pump, conn, why);
+    let why = link.unless_closed(or(talk, wire.measure(&pump, conn, &link))).await;
+    if why.as_ref().is_some_and(|why| why.kind == ClosedKind::Eof) {
+        link.unless_closed(wire.last_acks()).await;
+    }
+    report(&pump, conn, why, Some(wire.ledger()));
     wire.farewell().await;
 }
 
 /// Tells the core, unless it knows already.
-fn report(pump: &Pump, conn: ConnId, why: Option<Closed>) {
+fn report(pump: &Pump, conn: ConnId, why: Option<Closed>, ledger: Option<Ledger>) {
     if pump.unlink(conn)
         && let Some(why) = why
     {
-        pump.with(|core, now| core.handle_closed(now, conn, why));
+        pump.with(|core, now| {
+            if let Some(ledger) = ledger {
+                core.handle_ledger(now, conn, ledger);
+            }
+            core.handle_closed(now, conn, why);
+        });
     }
 }
 
@@ -88,6 +110,10 @@ struct Wire {
     session: Option<RefCell<Session>>,
     /// Plaintext that came with the end of the handshake.
     early: RefCell<Vec<u8>>,
+    /// What everything transmitted becomes on the wire.
+    sealed: Cell<u64>,
+    /// Our FIN is out.
+    finished: Cell<bool>,
     torn: Cell<bool>,
     /// Why a write failed. The kernel tells an error once: after it a read says only "end".
     broken: Cell<Option<String>>,
@@ -103,11 +129,13 @@ impl Wire {
         if let Some(proxy) = &target.proxy {
             socket.tunnel(proxy, &target.host, target.port).await?;
         }
-        let session = target.tls.as_ref().map(super::tls::Client::session).transpose()?;
+        let session = target.session().transpose()?;
         let wire = Self {
             socket,
             session: session.map(RefCell::new),
             early: RefCell::default(),
+            sealed: Cell::new(0),
+            finished: Cell::new(false),
             torn: Cell::new(false),
             broken: Cell::new(None),
             peer: format!("{}:{} ({address})", target.host, target.port),
@@ -217,8 +245,13 @@ impl Wire {
             link.transmit.raise();
         }
         opened?;
-        if ended {
+        // After our own end the peer's FIN is what counts: it comes when everything before it was read.
+        let finished = self.finished.get();
+        if ended && !finished {
             return Err(eof("the peer ended the TLS session"));
+        }
+        if read == 0 && finished {
+            return Err(eof("the peer ended the connection after us"));
         }
         if read == 0 {
             // Somebody in between can send a FIN; only close_notify is the peer's own word.
@@ -237,16 +270,61 @@ impl Wire {
                 None => self.write_plain(pump, conn).await,
             };
             match written {
+                Ok(0) if link.finish.take() => match self.finish().await {
+                    Ok(()) => pump.with(|core, now| core.handle_finished(now, conn)),
+                    Err(error) => return self.broken_write(&error).await,
+                },
                 Ok(0) => link.transmit.raised().await,
                 Ok(_) => pump.room.breath.take().await,
-                Err(error) => {
-                    // The peer may have answered before it closed ("too large"): the reader finds that first.
-                    self.broken.set(Some(error.to_string()));
-                    Timer::new(FAREWELL).await;
-                    return self.named(Closed { kind: ClosedKind::Reset, detail: error.to_string() });
-                }
+                Err(error) => return self.broken_write(&error).await,
             }
         }
+    }
+
+    /// Gives the reader a moment: the peer may have answered before it closed ("too large").
+    async fn broken_write(&self, error: &io::Error) -> Closed {
+        self.broken.set(Some(error.to_string()));
+        Timer::new(FAREWELL).await;
+        self.named(Closed { kind: ClosedKind::Reset, detail: error.to_string() })
+    }
+
+    /// Ends our side: `close_notify` where there is TLS, then FIN.
+    async fn finish(&self) -> io::Result<()> {
+        if let Some(session) = &self.session {
+            let mut output = Vec::new();
+            session.borrow_mut().end();
+            session.borrow_mut().drain_into(&mut output);
+            self.torn.set(true);
+            self.socket.write_all(&output).await?;
+            self.torn.set(false);
+        }
+        self.socket.finish();
+        self.finished.set(true);
+        Ok(())
+    }
+
+    /// Tells how far the bytes have come, each time that the core asks; never ends.
+    async fn measure(&self, pump: &Pump, conn: ConnId, link: &Link) -> Closed {
+        loop {
+            link.measure.raised().await;
+            link.measure.take();
+            let ledger = self.ledger();
+            pump.with(|core, now| core.handle_ledger(now, conn, ledger));
+        }
+    }
+
+    /// The peer's end may overtake the acknowledgement of ours: a TLS peer that ends at our `close_notify` has not seen
+    /// our FIN yet. What it has refused with a reset is never acknowledged.
+    async fn last_acks(&self) {
+        let end = clock::now() + ACK_PATIENCE;
+        while self.finished.get() && self.socket.unacked() > 0 && clock::now() < end {
+            Timer::new(ACK_PAUSE).await;
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        let written = self.socket.written();
+        Ledger { sealed: self.sealed.get().max(written), written, unacked: self.socket.unacked() }
     }
 
     /// Writes once, straight from the core's own bytes.
@@ -265,7 +343,6 @@ impl Wire {
 
     /// Seals what the core has, up to [`WRITE_BYTES`], and writes it.
     async fn write_sealed(&self, pump: &Pump, conn: ConnId, session: &RefCell<Session>) -> io::Result<usize> {
-        let mut output = pump.room.buffers.borrow_mut().pop().unwrap_or_default();
         pump.with(|core, now| {
             let mut session = session.borrow_mut();
             let mut room = WRITE_BYTES;
@@ -279,9 +356,21 @@ impl Wire {
                 room = room.saturating_sub(sealed);
                 core.handle_transmitted(now, conn, sealed);
             }
-            session.drain_into(&mut output);
         });
-        let bytes = output.len();
+        // The kernel takes the records from where they were sealed; only what it has no room for is copied.
+        let mut bytes = 0;
+        loop {
+            match session.borrow_mut().write_to(&mut self.socket.now()) {
+                Ok(0) => return Ok(bytes),
+                Ok(written) => bytes += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut output = pump.room.buffers.borrow_mut().pop().unwrap_or_default();
+        session.borrow_mut().drain_into(&mut output);
+        bytes += output.len();
+        self.sealed.set(self.socket.written() + output.len() as u64);
         self.torn.set(true);
         self.socket.write_all(&output).await?;
         self.torn.set(false);
@@ -294,6 +383,7 @@ impl Wire {
     async fn farewell(&self) {
         if let Some(session) = &self.session
             && !self.torn.get()
+            && !self.finished.get()
         {
             let mut output = Vec::new();
             session.borrow_mut().end();

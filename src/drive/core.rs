@@ -8,8 +8,8 @@
 //! Driven by: `pump`.
 
 use crate::proto::counters::{Counters, ShardGauge};
-use crate::proto::event::{Action, Closed, Command, Report};
-use crate::proto::ids::{ConnId, EndpointId, RouteId};
+use crate::proto::event::{Action, Closed, Command, Ledger, Report};
+use crate::proto::ids::{ConnId, EndpointId, LetterId, RouteId};
 use crate::proto::pipeline::Pipeline;
 use crate::proto::time::{Instant, UnixTime};
 
@@ -23,10 +23,16 @@ pub trait Core {
     fn handle_received(&mut self, now: Instant, conn: ConnId, bytes: &[u8]);
     /// So many bytes of the last `poll_transmit` of this connection are on their way.
     fn handle_transmitted(&mut self, now: Instant, conn: ConnId, bytes: usize);
+    /// Answer to [`Action::Finish`]: our FIN is out.
+    fn handle_finished(&mut self, now: Instant, conn: ConnId);
+    /// Answer to [`Action::Measure`]; also just before `handle_closed` of a connection that had come about.
+    fn handle_ledger(&mut self, now: Instant, conn: ConnId, ledger: Ledger);
     /// A connection ended or never came about.
     fn handle_closed(&mut self, now: Instant, conn: ConnId, why: Closed);
     /// Answer to [`Action::Resolve`].
     fn handle_routes(&mut self, now: Instant, endpoint: EndpointId, routes: Result<Vec<RouteId>, String>);
+    /// Answer to [`Action::DeadLetter`].
+    fn handle_letter(&mut self, _now: Instant, _id: LetterId, _result: Result<(), String>) {}
     /// The deadline of `poll_timeout` has come.
     fn handle_timeout(&mut self, now: Instant);
     /// Every second or so.
@@ -66,12 +72,24 @@ impl Core for Pipeline {
         self.handle_transmitted(now, conn, bytes);
     }
 
+    fn handle_finished(&mut self, now: Instant, conn: ConnId) {
+        self.handle_finished(now, conn);
+    }
+
+    fn handle_ledger(&mut self, now: Instant, conn: ConnId, ledger: Ledger) {
+        self.handle_ledger(now, conn, ledger);
+    }
+
     fn handle_closed(&mut self, now: Instant, conn: ConnId, why: Closed) {
         self.handle_closed(now, conn, why);
     }
 
     fn handle_routes(&mut self, now: Instant, endpoint: EndpointId, routes: Result<Vec<RouteId>, String>) {
         self.handle_routes(now, endpoint, routes);
+    }
+
+    fn handle_letter(&mut self, now: Instant, id: LetterId, result: Result<(), String>) {
+        self.handle_letter(now, id, result);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

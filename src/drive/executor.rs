@@ -22,9 +22,11 @@ use super::pump::{Pump, Reports};
 use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
-use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock};
+use super::{ExecutorIndex, MakeCore, PipelineId, Seed, Snapshot, Target, clock, tls};
+use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, Command};
-use crate::proto::flow::Flow;
+use crate::proto::flow::Memory;
+use crate::proto::ids::{EndpointId, LetterId};
 
 /// Pause between two heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_millis(200);
@@ -44,6 +46,10 @@ pub(crate) enum Order {
     Open(Box<Opening>),
     /// A command for one pipeline.
     Command(PipelineId, Command),
+    /// What became of a record that was given to the dead letter.
+    Letter(PipelineId, LetterId, Result<(), String>),
+    /// An endpoint's TLS settings were read again.
+    Tls(PipelineId, EndpointId, Box<tls::Client>),
     /// Send a snapshot here at every heartbeat.
     Watch(async_channel::Sender<Arc<Snapshot>>),
     /// End all connections, then the executor.
@@ -57,6 +63,7 @@ pub(crate) struct Opening {
     pub(crate) source: Target,
     pub(crate) endpoints: Vec<Target>,
     pub(crate) reports: Reports,
+    pub(crate) mailbox: Option<Mailbox>,
 }
 
 /// What all tasks of one executor share.
@@ -64,7 +71,7 @@ pub(crate) struct Room {
     pub(crate) index: ExecutorIndex,
     pub(crate) gate: Rc<Gate>,
     pub(crate) breath: Breath,
-    pub(crate) flow: Rc<Flow>,
+    pub(crate) memory: Memory,
     pub(crate) resolver: Resolver,
     pub(crate) stopping: Cell<bool>,
     /// Releases of memory that were passed on.
@@ -74,6 +81,8 @@ pub(crate) struct Room {
     pub(crate) scratch: Cell<Option<Scratch>>,
     pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
     pub(crate) actions: Cell<Vec<Action>>,
+    /// The way back to this executor for threads that answer it; weak, so that the inbox still ends.
+    pub(crate) orders: async_channel::WeakSender<Order>,
     pumps: RefCell<Vec<Rc<Pump>>>,
     watchers: RefCell<Vec<async_channel::Sender<Arc<Snapshot>>>>,
 }
@@ -104,6 +113,7 @@ pub(crate) struct Start {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) resolver: Resolver,
     pub(crate) orders: async_channel::Receiver<Order>,
+    pub(crate) answers: async_channel::WeakSender<Order>,
 }
 
 /// Makes the executor of the calling thread.
@@ -124,12 +134,12 @@ pub(crate) fn run(executor: &LocalExecutor, start: Start) {
 }
 
 async fn serve(start: Start) {
-    let Start { index, core, memory_bytes, pulse, resolver, orders } = start;
+    let Start { index, core, memory_bytes, pulse, resolver, orders, answers } = start;
     let room = Rc::new(Room {
         index,
         gate: Rc::default(),
         breath: Breath::default(),
-        flow: Flow::new(memory_bytes),
+        memory: Memory::new(memory_bytes),
         resolver,
         stopping: Cell::new(false),
         releases: Cell::new(0),
@@ -137,6 +147,7 @@ async fn serve(start: Start) {
         scratch: Cell::new(None),
         buffers: RefCell::default(),
         actions: Cell::default(),
+        orders: answers,
         pumps: RefCell::default(),
         watchers: RefCell::default(),
     });
@@ -150,6 +161,16 @@ async fn serve(start: Start) {
         match order {
             Order::Open(opening) => open(&room, *opening),
             Order::Command(id, command) => command_to(&room, id, command),
+            Order::Letter(id, letter, result) => {
+                if let Some(pump) = room.pump(id) {
+                    pump.with(|core, now| core.handle_letter(now, letter, result));
+                }
+            }
+            Order::Tls(id, endpoint, client) => {
+                if let Some(pump) = room.pump(id) {
+                    pump.renew_tls(endpoint, *client);
+                }
+            }
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),
             Order::Shutdown => break,
         }
@@ -168,10 +189,10 @@ async fn serve(start: Start) {
 }
 
 fn open(room: &Rc<Room>, opening: Opening) {
-    let Opening { id, make, source, endpoints, reports } = opening;
-    let seed = Seed { flow: Rc::clone(&room.flow), seed: random(), now: clock::now(), wall: clock::wall() };
+    let Opening { id, make, source, endpoints, reports, mailbox } = opening;
+    let seed = Seed { flow: room.memory.flow(), seed: random(), now: clock::now(), wall: clock::wall() };
     let core: Box<dyn Core> = make(seed);
-    let pump = Pump::start(room, id, core, (source, endpoints), reports);
+    let pump = Pump::start(room, id, core, (source, endpoints), (reports, mailbox));
     room.pumps.borrow_mut().push(pump);
 }
 
@@ -218,8 +239,8 @@ fn publish(room: &Room, core: usize, pulse: &Pulse) {
         core,
         cpu: clock::thread_cpu(),
         nudges: pulse.nudges.load(Ordering::Relaxed),
-        memory_used_bytes: room.flow.bodies.used() + room.flow.frames.used(),
-        memory_limit_bytes: room.flow.bodies.limit() + room.flow.frames.limit(),
+        memory_used_bytes: room.memory.used(),
+        memory_limit_bytes: room.memory.limit(),
         taken: clock::now(),
         pipelines: room.pumps.borrow().iter().map(|pump| pump.snapshot()).collect(),
     });

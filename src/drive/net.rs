@@ -7,10 +7,10 @@
 //! Driven by: `conn`.
 //! Spec: RFC 9110 section 9.3.6 (CONNECT); tcp(7).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -36,6 +36,8 @@ const PROXY_ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// A TCP stream that several futures of one task use in turn.
 pub(crate) struct Socket {
     stream: RefCell<TcpStream>,
+    /// Bytes that the kernel has taken: acknowledgements rest on it, so every way to write has to count here.
+    written: Cell<u64>,
 }
 
 impl Socket {
@@ -50,7 +52,7 @@ impl Socket {
             Some(Err(error)) => Err(failed(io::Error::from(error).to_string())),
             Some(Ok(stream)) => {
                 tune(stream.as_raw_fd());
-                Ok(Self { stream: RefCell::new(stream) })
+                Ok(Self { stream: RefCell::new(stream), written: Cell::new(0) })
             }
         }
     }
@@ -64,8 +66,29 @@ impl Socket {
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)) {
             Ok(0) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(written),
+            Ok(written) => {
+                self.written.set(self.written.get() + written as u64);
+                Poll::Ready(Ok(written))
+            }
+            Err(error) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// Bytes that the peer's kernel has not acknowledged, a FIN counted as one. Also right after the connection has
+    /// broken: the kernel keeps the numbers as long as the socket is open.
+    pub(crate) fn unacked(&self) -> u64 {
+        let fd = self.stream.borrow().as_raw_fd();
+        let mut bytes: libc::c_int = 0;
+        #[expect(unsafe_code, reason = "SIOCOUTQ (named TIOCOUTQ) is not in std")]
+        // SAFETY: `fd` is open as long as `self.stream` lives; `bytes` is a writable int that outlives the call.
+        let answer = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+        // What cannot be known is not acknowledged.
+        if answer == 0 { u64::try_from(bytes).unwrap_or(u64::MAX) } else { u64::MAX }
     }
 
     /// Writes all of `bytes`.
@@ -75,6 +98,11 @@ impl Socket {
             bytes = bytes.get(written..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Writes what the kernel has room for at once, and never waits: then the error is `WouldBlock`.
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now(self)
     }
 
     /// Sends FIN.
@@ -138,6 +166,48 @@ impl Socket {
     }
 }
 
+/// See [`Socket::now`]. glommio's own writes know one slice only; TLS records lie in many.
+pub(crate) struct Now<'a>(&'a Socket);
+
+impl io::Write for Now<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[io::IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let fd = self.0.stream.borrow().as_raw_fd();
+        // The ABI of `IoSlice` is that of `iovec`; the kernel only reads through it.
+        let message = libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: pieces.as_ptr().cast_mut().cast(),
+            msg_iovlen: pieces.len(),
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        loop {
+            #[expect(unsafe_code, reason = "std cannot reach a stream of glommio")]
+            // SAFETY: `message` and the `pieces` that it points to outlive the call, which only reads them. `fd` is open
+            // as long as the borrowed socket lives.
+            let sent =
+                unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+            if let Ok(sent) = usize::try_from(sent) {
+                self.0.written.set(self.0.written.get() + sent as u64);
+                return Ok(sent);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An HTTP proxy.
 #[derive(Clone, Debug)]
 pub struct ProxySpec {
@@ -162,6 +232,13 @@ fn tune(fd: RawFd) {
     // A fixed buffer ends the kernel's own tuning, which by default goes further than a fixed one may.
     if send_buffer_limit() >= SEND_BUFFER_BYTES {
         set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES);
+    }
+}
+
+/// Room for bursts of datagrams, where the host allows it.
+pub(crate) fn widen_send_buffer(socket: &UdpSocket) {
+    if send_buffer_limit() >= SEND_BUFFER_BYTES {
+        set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES);
     }
 }
 

@@ -21,11 +21,12 @@ use glommio::timer::Timer;
 use super::clock;
 use super::conn::{self, Link};
 use super::core::Core;
-use super::executor::Room;
+use super::executor::{Order, Room};
 use super::resolve::{FRESH, Routes};
 use super::wait::{self, Flag};
-use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target};
-use crate::proto::event::{Action, Report, To};
+use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target, tls};
+use crate::dead_letter::Mailbox;
+use crate::proto::event::{Action, DeadLetter, Report, To};
 use crate::proto::ids::{ConnId, EndpointId, RouteId};
 use crate::proto::time::Instant;
 
@@ -43,6 +44,7 @@ pub(crate) struct Pump {
     pub(crate) room: Rc<Room>,
     core: RefCell<Box<dyn Core>>,
     reports: Reports,
+    mailbox: Option<Mailbox>,
     source: Source,
     endpoints: Vec<Target>,
     routes: RefCell<Routes>,
@@ -69,7 +71,7 @@ impl Pump {
         id: PipelineId,
         core: Box<dyn Core>,
         targets: (Target, Vec<Target>),
-        reports: Reports,
+        (reports, mailbox): (Reports, Option<Mailbox>),
     ) -> Rc<Self> {
         let (target, endpoints) = targets;
         let source = Source {
@@ -85,6 +87,7 @@ impl Pump {
             room: Rc::clone(room),
             core: RefCell::new(core),
             reports,
+            mailbox,
             source,
             endpoints,
             routes: RefCell::default(),
@@ -123,20 +126,26 @@ impl Pump {
             (answer, core.poll_timeout())
         };
         self.more.set(actions.len() == ACTIONS_PER_TURN);
-        for action in &actions {
+        for action in actions.drain(..) {
             self.carry_out(action);
         }
-        actions.clear();
         self.room.actions.set(actions);
         let sooner = deadline.is_some_and(|at| self.armed.get().is_none_or(|armed| at < armed));
         if sooner || self.more.get() {
             self.rearm.raise();
         }
-        let releases = self.room.flow.releases();
+        let releases = self.room.memory.releases();
         if self.room.releases.replace(releases) != releases {
             self.room.freed.raise();
         }
         answer
+    }
+
+    /// Connections to this endpoint that are made from now on use other TLS settings.
+    pub(crate) fn renew_tls(&self, endpoint: EndpointId, client: tls::Client) {
+        if let Some(target) = self.endpoints.get(usize::from(endpoint.0)) {
+            target.tls.replace(Some(client));
+        }
     }
 
     /// Ends everything; the core is not asked.
@@ -186,6 +195,13 @@ impl Pump {
         }
     }
 
+    /// True where `to` takes datagrams.
+    pub(crate) fn is_datagram(&self, to: To) -> bool {
+        let To::Sink(route) = to else { return false };
+        let endpoint = self.routes.borrow().find(route).map(|(endpoint, _)| usize::from(endpoint.0));
+        endpoint.and_then(|at| self.endpoints.get(at)).is_some_and(|target| target.datagrams)
+    }
+
     /// The next address of the source; its name is looked up again when the answer is old.
     async fn source_address(&self) -> Result<SocketAddr, String> {
         let source = &self.source;
@@ -211,11 +227,11 @@ impl Pump {
         known.get(index).copied().ok_or_else(|| format!("{} has no address", source.target.host))
     }
 
-    fn carry_out(&self, action: &Action) {
+    fn carry_out(&self, action: Action) {
         if self.room.stopping.get() {
             return;
         }
-        match *action {
+        match action {
             Action::Connect { conn, to } => {
                 let Some(me) = self.me.upgrade() else { return };
                 let link = Rc::new(Link::default());
@@ -227,6 +243,17 @@ impl Pump {
                     link.transmit.raise();
                 }
             }
+            Action::Finish(conn) => {
+                if let Some(link) = self.links.borrow().get(&conn) {
+                    link.finish.raise();
+                    link.transmit.raise();
+                }
+            }
+            Action::Measure(conn) => {
+                if let Some(link) = self.links.borrow().get(&conn) {
+                    link.measure.raise();
+                }
+            }
             Action::Close(conn) => {
                 let link = self.links.borrow_mut().remove(&conn);
                 if let Some(link) = link {
@@ -234,6 +261,22 @@ impl Pump {
                 }
             }
             Action::Resolve(endpoint) => self.look_up(endpoint),
+            Action::DeadLetter(letter) => self.post(*letter),
+        }
+    }
+
+    /// Gives a record to the writer of the dead letter; its answer comes back as an order to this executor.
+    fn post(&self, letter: DeadLetter) {
+        let (orders, pipeline, id) = (self.room.orders.clone(), self.id, letter.id);
+        let answer = move |result| {
+            if let Some(orders) = orders.upgrade() {
+                // An executor that has ended needs no answer.
+                let _ended = orders.try_send(Order::Letter(pipeline, id, result));
+            }
+        };
+        match &self.mailbox {
+            Some(mailbox) => mailbox.post(letter, Box::new(answer)),
+            None => answer(Err("there is no dead letter".to_owned())),
         }
     }
 

@@ -9,15 +9,20 @@
 //! Spec: RFC 8446, RFC 5246; TLS 1.2 and 1.3 only. The buffered API of rustls: the unbuffered one is gone in 0.24.
 
 pub mod cert;
+pub mod look;
+mod provider;
+
+pub use self::provider::fastest;
 
 use std::cell::RefCell;
-use std::io::{BufRead as _, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -90,14 +95,22 @@ pub struct Client {
 impl Client {
     /// Reads the files that `spec` names. `server_name` is what the certificate has to be for.
     pub fn new(spec: &TlsSpec, server_name: &str) -> Result<Self, TlsError> {
+        Self::with_verifier(spec, server_name, |judge| Arc::new(judge))
+    }
+
+    fn with_verifier(
+        spec: &TlsSpec,
+        server_name: &str,
+        verifier: impl FnOnce(Judge) -> Arc<dyn ServerCertVerifier>,
+    ) -> Result<Self, TlsError> {
         let name = ServerName::try_from(server_name.trim_matches(['[', ']']).to_owned())
             .map_err(|_| TlsError::ServerName { name: server_name.to_owned() })?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(fastest());
         let judge = Judge { roots: roots(spec)?, verify: spec.verify, provider: Arc::clone(&provider) };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(judge));
+            .with_custom_certificate_verifier(verifier(judge));
         let config = match (&spec.client_cert, &spec.client_key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
@@ -107,9 +120,13 @@ impl Client {
                     path: key.clone(),
                     source,
                 })?;
-                builder
+                let mut config = builder
                     .with_client_auth_cert(chain, key)
-                    .map_err(|source| TlsError::Identity { path: cert.clone(), source })?
+                    .map_err(|source| TlsError::Identity { path: cert.clone(), source })?;
+                // A server on OpenSSL that asks for certificates and names no session context, such as rsyslog, offers
+                // tickets and answers each of them with the alert InternalError.
+                config.resumption = Resumption::disabled();
+                config
             }
             _ => return Err(TlsError::HalfIdentity),
         };
@@ -160,6 +177,11 @@ impl Session {
                 break;
             }
         }
+    }
+
+    /// Gives what has to go to the peer to `wire`, from where it was sealed; returns how much it took, or its error.
+    pub(crate) fn write_to(&mut self, wire: &mut dyn io::Write) -> io::Result<usize> {
+        if self.connection.wants_write() { self.connection.write_tls(wire) } else { Ok(0) }
     }
 
     /// Takes bytes of the peer and appends what they say to `plain`.

@@ -22,7 +22,7 @@ use crate::proto::counters::{BUCKETS_MS, Counters, Histogram};
 use crate::proto::ids::ShardId;
 
 /// Every metric of the reference, as its samples are named (histograms without `_bucket`, `_sum`, `_count`).
-pub const NAMES: [&str; 31] = [
+pub const NAMES: [&str; 33] = [
     "sls2siem_pulled_raw_bytes_total",
     "sls2siem_pulled_wire_bytes_total",
     "sls2siem_pulled_records_total",
@@ -35,6 +35,7 @@ pub const NAMES: [&str; 31] = [
     "sls2siem_retries_total",
     "sls2siem_refused_records_total",
     "sls2siem_dead_letter_records_total",
+    "sls2siem_unproven_records_total",
     "sls2siem_invalid_utf8_records_total",
     "sls2siem_retention_gaps_total",
     "sls2siem_checkpoint_commits_total",
@@ -43,6 +44,7 @@ pub const NAMES: [&str; 31] = [
     "sls2siem_shards",
     "sls2siem_held_shards",
     "sls2siem_inflight_bytes",
+    "sls2siem_hec_ack_mode",
     "sls2siem_lag_seconds",
     "sls2siem_pending_seconds",
     "sls2siem_checkpoint_age_seconds",
@@ -124,7 +126,7 @@ const PULLED: [Count; 5] = [
 ];
 
 /// Counted where data enters the sink: labelled with the pipeline and the sink.
-const SENT: [Count; 7] = [
+const SENT: [Count; 8] = [
     ("sent_bytes", "Bytes of frames handed to the sink, repetitions included", |c| c.sent_bytes),
     ("sent_requests", "Requests to the sink, repetitions included", |c| c.sent_requests),
     ("acked_records", "Logs acknowledged by the sink", |c| c.acked_records),
@@ -134,6 +136,11 @@ const SENT: [Count; 7] = [
     }),
     ("refused_records", "Logs that the sink refused for good", |c| c.refused_records),
     ("dead_letter_records", "Logs appended to the dead letter", |c| c.dead_letter_records),
+    (
+        "unproven_records",
+        "Logs that count as delivered because they were written: nobody knows whether they arrived",
+        |c| c.unproven_records,
+    ),
 ];
 
 impl<'s> Page<'s, '_> {
@@ -185,10 +192,13 @@ impl<'s> Page<'s, '_> {
     }
 
     fn gauges(&mut self) -> fmt::Result {
-        let gauges: [Count; 3] = [
+        let gauges: [Count; 4] = [
             ("shards", "Shards that this process works on", |c| c.shards),
             ("held_shards", "Shards that cannot go on without the sink or an operator", |c| c.held_shards),
             ("inflight_bytes", "Bytes of memory credit in use", |c| c.inflight_bytes),
+            ("hec_ack_mode", "What counts as a receipt: 0 not known, 1 the status, 2 the indexer", |c| {
+                c.hec_ack_mode
+            }),
         ];
         for (name, help, value) in gauges {
             let samples = self.pipelines(|name, _, totals| vec![(vec![("pipeline", name)], value(totals))]);

@@ -15,7 +15,12 @@ fn info(cores: &[usize], pipelines: &[&str]) -> Info {
         source: "p/l".to_owned(),
         sink: "hec".to_owned(),
     });
-    Info { version: "1.2.3".to_owned(), cores: cores.to_vec(), pipelines: pipelines.collect() }
+    Info {
+        version: "1.2.3".to_owned(),
+        cores: cores.to_vec(),
+        pipelines: pipelines.collect(),
+        ..Info::default()
+    }
 }
 
 fn counters(raw: u64, acked: u64) -> Counters {
@@ -226,9 +231,11 @@ fn the_sum_of_two_counters_holds_every_field() {
         refused_records: 12,
         dead_letter_records: 13,
         invalid_utf8_records: 14,
+        unproven_records: 18,
         held_shards: 15,
         inflight_bytes: 16,
         shards: 17,
+        hec_ack_mode: 2,
         sink_ack_seconds: histogram.clone(),
         pull_seconds: histogram.clone(),
         end_to_end_seconds: histogram,

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ControlSnapshot, Latest, State};
+use super::history::{History, Point as HistoryPoint};
+use super::{Complaint, ControlSnapshot, Latest, State};
 use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::time::Instant;
 
@@ -25,6 +26,12 @@ pub struct Overview {
     pub pipelines: Vec<PipelineOverview>,
     /// One row per executor that has reported.
     pub cores: Vec<CoreOverview>,
+    /// Share of a core that all executors used together, over the last hour.
+    pub cpu_history: Vec<f32>,
+    /// The last warnings and errors of the log, the newest first.
+    pub complaints: Vec<Complaint>,
+    /// The merged settings, secrets masked.
+    pub settings: String,
 }
 
 /// One pipeline over all executors.
@@ -38,6 +45,8 @@ pub struct PipelineOverview {
     pub sink: String,
     /// Decompressed bytes pulled per second, over the last ten seconds.
     pub raw_bytes_per_second: f64,
+    /// Bytes handed to the sink per second, over the last ten seconds.
+    pub sent_bytes_per_second: f64,
     /// Logs acknowledged per second, over the last ten seconds.
     pub acked_records_per_second: f64,
     /// Counters summed over the executors.
@@ -46,6 +55,8 @@ pub struct PipelineOverview {
     pub shards: Vec<ShardOverview>,
     /// Its control thread's state, where it has reported.
     pub control: Option<ControlSnapshot>,
+    /// The last hour.
+    pub history: Vec<HistoryPoint>,
 }
 
 /// One shard.
@@ -80,8 +91,12 @@ pub(super) struct Sample(BTreeMap<usize, Point>);
 struct Point {
     at: Instant,
     cpu: Duration,
-    /// Per pipeline: raw bytes pulled, records acknowledged.
-    sums: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Per pipeline: raw bytes pulled, bytes sent, records acknowledged.
+    sums: BTreeMap<Arc<str>, [u64; 3]>,
+}
+
+fn sums(counters: &Counters) -> [u64; 3] {
+    [counters.pulled_raw_bytes, counters.sent_bytes, counters.acked_records]
 }
 
 impl Sample {
@@ -91,7 +106,7 @@ impl Sample {
                 .value
                 .pipelines
                 .iter()
-                .map(|p| (Arc::clone(&p.pipeline), (p.counters.pulled_raw_bytes, p.counters.acked_records)))
+                .map(|p| (Arc::clone(&p.pipeline), sums(&p.counters)))
                 .collect();
             (*core, Point { at: stamped.at, cpu: stamped.value.cpu, sums })
         });
@@ -140,7 +155,12 @@ fn silent_executors(state: &State, start_limit: Duration) -> Vec<String> {
     state.info.cores.iter().filter_map(silent).collect()
 }
 
-pub(super) fn overview(state: &State, before: Option<&Sample>) -> Overview {
+pub(super) fn overview(
+    state: &State,
+    before: Option<&Sample>,
+    history: &History,
+    complaints: Vec<Complaint>,
+) -> Overview {
     Overview {
         version: state.info.version.clone(),
         uptime: state.now.since(Instant::default()),
@@ -149,32 +169,39 @@ pub(super) fn overview(state: &State, before: Option<&Sample>) -> Overview {
             .pipelines
             .iter()
             .map(|info| {
-                let (raw_bytes_per_second, acked_records_per_second) = rates(state, before, &info.name);
+                let [raw_bytes_per_second, sent_bytes_per_second, acked_records_per_second] =
+                    rates(state, before, &info.name);
                 PipelineOverview {
                     name: Arc::clone(&info.name),
                     source: info.source.clone(),
                     sink: info.sink.clone(),
                     raw_bytes_per_second,
+                    sent_bytes_per_second,
                     acked_records_per_second,
                     totals: state.totals(&info.name),
                     shards: shards(state, &info.name),
                     control: state.latest.controls.get(&info.name).cloned(),
+                    history: history.of(&info.name),
                 }
             })
             .collect(),
         cores: cores(state, before),
+        cpu_history: history.cpu(),
+        complaints,
+        settings: state.info.settings.clone(),
     }
 }
 
-fn rates(state: &State, before: Option<&Sample>, pipeline: &Arc<str>) -> (f64, f64) {
-    let mut sum = (0.0, 0.0);
+fn rates(state: &State, before: Option<&Sample>, pipeline: &Arc<str>) -> [f64; 3] {
+    let mut rates = [0.0; 3];
     for (core, part) in state.parts(pipeline) {
         let Some((point, elapsed)) = since(state, before, core) else { continue };
-        let (raw, acked) = point.sums.get(pipeline).copied().unwrap_or_default();
-        sum.0 += per_second(part.counters.pulled_raw_bytes.saturating_sub(raw), elapsed);
-        sum.1 += per_second(part.counters.acked_records.saturating_sub(acked), elapsed);
+        let old = point.sums.get(pipeline).copied().unwrap_or_default();
+        for ((rate, new), old) in rates.iter_mut().zip(sums(&part.counters)).zip(old) {
+            *rate += per_second(new.saturating_sub(old), elapsed);
+        }
     }
-    sum
+    rates
 }
 
 fn cores(state: &State, before: Option<&Sample>) -> Vec<CoreOverview> {

@@ -11,8 +11,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::counters::Counters;
-use super::event::{Action, Alarm, Cause, Report, Scope, To};
-use super::frame::{FramePool, Segment};
+use super::event::{Action, Alarm, Cause, Refusal, Report, Scope, To};
+use super::frame::{Frame, FramePool, Segment};
 use super::ids::{ConnId, ShardId};
 use super::rng::Rng;
 
@@ -21,6 +21,8 @@ use super::rng::Rng;
 pub enum Settled {
     /// The sink has them for good.
     Acked,
+    /// The dead letter has them for good.
+    DeadLettered,
     /// Their acknowledgement will never come and their bytes are gone: pull them again.
     Lost,
 }
@@ -34,6 +36,10 @@ pub struct Context {
     pub reports: VecDeque<Report>,
     /// For the ledgers.
     pub settled: Vec<(Segment, Settled)>,
+    /// For the dead letter: frames whose records are refused for good, with the cause.
+    pub refused: Vec<(Frame, Refusal)>,
+    /// There is a dead letter: a refused record does not hold its shard.
+    pub has_dead_letter: bool,
     /// Counts.
     pub counters: Counters,
     /// Dice.
@@ -50,6 +56,8 @@ impl Context {
             actions: VecDeque::new(),
             reports: VecDeque::new(),
             settled: Vec::new(),
+            refused: Vec::new(),
+            has_dead_letter: false,
             counters: Counters::default(),
             rng: Rng::new(seed),
             pool,
@@ -63,6 +71,13 @@ impl Context {
         self.next_conn += 1;
         self.actions.push_back(Action::Connect { conn, to });
         conn
+    }
+
+    /// Hands a frame over whose records are refused for good. Mostly it holds one record: only those go in here
+    /// that were refused, or that are sure to be refused for the same reason.
+    pub fn refuse(&mut self, mut frame: Frame, refusal: Refusal) {
+        frame.settle_credit();
+        self.refused.push((frame, refusal));
     }
 
     /// Settles all records of some segments.
@@ -112,6 +127,18 @@ fn kind_of(cause: &Cause) -> (u8, String) {
         Cause::Hec(answer) => (3, format!("{} {:?}", answer.status, answer.code)),
         Cause::Protocol(_) => (4, String::new()),
         Cause::Transport(closed) => (5, format!("{:?}", closed.kind)),
+        Cause::Syslog(trouble) => (8, format!("{:?}", core::mem::discriminant(trouble))),
+        Cause::Refused(record) => (6, kind_of_refusal(&record.refusal)),
+        Cause::DeadLetter(_) => (7, String::new()),
+    }
+}
+
+/// Two refusals of one kind are the same trouble.
+pub fn kind_of_refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Hec(answer) => format!("hec {} {:?}", answer.status, answer.code),
+        Refusal::Relp { code, .. } => format!("relp {code}"),
+        Refusal::Oversize { .. } => "oversize".to_owned(),
     }
 }
 

@@ -25,9 +25,12 @@ pub struct Counters {
     pub refused_records: u64,
     pub dead_letter_records: u64,
     pub invalid_utf8_records: u64,
+    pub unproven_records: u64,
     pub held_shards: u64,
     pub inflight_bytes: u64,
     pub shards: u64,
+    /// 0 not known, 1 the status counts, 2 the indexer confirms; over several executors the lowest that is known.
+    pub hec_ack_mode: u64,
     /// Time from a frame's first byte on the wire to its acknowledgement.
     pub sink_ack_seconds: Histogram,
     /// Time from a pull's request to the end of its body.

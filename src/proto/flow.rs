@@ -2,17 +2,55 @@
 //!
 //! Why: SLS keeps the data, so memory is only a window; without credit a shard does not pull, instead of
 //! dropping or growing. Two budgets, because work flows one way: bodies become frames, frames leave for the
-//! sink. With a single budget, bodies could take all of it and no frame could ever be made from them.
-//! Invariants: 1. `used` is the sum of all living [`Credit`]s; a credit gives itself back when it is dropped.
-//!  2. a credit of any size is granted where nothing else is out: otherwise a body larger than the
-//!  budget would wait for ever (its size is bounded by the caller).
-//! Bounds: `limit` per budget, plus what [`Credit::resize`] grows by: one record's expansion per frame.
-//! Driven by: every pipeline of an executor shares one [`Flow`] through an `Rc`.
+//! sink. With a single budget, bodies could take all of it and no frame could ever be made from them. And each
+//! pipeline has a share of its own: what a flood, or a sink that stands still, has filled comes back late or never, and
+//! must not be the part that another pipeline lives on.
+//! Invariants: 1. `used` is the sum of all living [`Credit`]s of a member; a credit gives itself back when it is dropped.
+//!  2. half of each budget is divided evenly among the members and kept for them; the other half goes to whoever asks
+//!  first. 3. a credit of any size is granted where the member has nothing else out: otherwise a body larger than its
+//!  part would wait for ever (its size is bounded by the caller).
+//! Bounds: the memory's limit, plus one credit per member (invariant 3), plus what [`Credit::resize`] grows by: one
+//! record's expansion per frame.
+//! Driven by: the executor makes one [`Memory`] and gives each pipeline a [`Flow`] of it.
 
-use core::cell::Cell;
-use std::rc::Rc;
+use core::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 
-/// The two budgets of one executor.
+/// What the pipelines of one executor share.
+#[derive(Debug)]
+pub struct Memory {
+    bodies: Rc<Pool>,
+    frames: Rc<Pool>,
+}
+
+impl Memory {
+    /// Splits `bytes` evenly over the two budgets.
+    pub fn new(bytes: u64) -> Self {
+        Self { bodies: Pool::new(bytes / 2), frames: Pool::new(bytes - bytes / 2) }
+    }
+
+    /// One more pipeline's part. The parts of the others become smaller.
+    pub fn flow(&self) -> Rc<Flow> {
+        Rc::new(Flow { bodies: Budget::new(&self.bodies), frames: Budget::new(&self.frames) })
+    }
+
+    /// Grows with every release of any member: a change means that whoever was refused should try again.
+    pub fn releases(&self) -> u64 {
+        self.bodies.releases.get().wrapping_add(self.frames.releases.get())
+    }
+
+    /// Bytes out now, of all members.
+    pub fn used(&self) -> u64 {
+        self.bodies.used.get() + self.frames.used.get()
+    }
+
+    /// The bound.
+    pub fn limit(&self) -> u64 {
+        self.bodies.limit + self.frames.limit
+    }
+}
+
+/// The two budgets of one pipeline on one executor.
 #[derive(Debug)]
 pub struct Flow {
     /// Pulled bodies, compressed and decompressed, until they are transcoded.
@@ -22,28 +60,74 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Splits `bytes` evenly over the two budgets.
+    /// The only member of a memory of so many bytes.
     pub fn new(bytes: u64) -> Rc<Self> {
-        Rc::new(Self { bodies: Budget::new(bytes / 2), frames: Budget::new(bytes - bytes / 2) })
+        Memory::new(bytes).flow()
     }
 
-    /// Grows with every release: a change means that shards that were refused should try again.
+    /// Grows with every release, also of other members.
     pub fn releases(&self) -> u64 {
-        self.bodies.releases.get().wrapping_add(self.frames.releases.get())
+        self.bodies.pool.releases.get().wrapping_add(self.frames.pool.releases.get())
     }
 }
 
-/// One budget of bytes.
+/// One kind of bytes of all members.
 #[derive(Debug)]
-pub struct Budget {
+struct Pool {
     limit: u64,
     used: Cell<u64>,
     releases: Cell<u64>,
+    members: RefCell<Vec<Weak<Budget>>>,
+    count: Cell<u64>,
+}
+
+impl Pool {
+    fn new(limit: u64) -> Rc<Self> {
+        Rc::new(Self {
+            limit,
+            used: Cell::new(0),
+            releases: Cell::new(0),
+            members: RefCell::default(),
+            count: Cell::new(0),
+        })
+    }
+
+    /// What each member may have, whatever the others do.
+    fn share(&self) -> u64 {
+        match self.count.get() {
+            0 | 1 => self.limit,
+            members => self.limit / 2 / members,
+        }
+    }
+
+    /// What goes to whoever asks first.
+    fn common(&self) -> u64 {
+        self.limit - self.share() * self.count.get().max(1)
+    }
+
+    /// What the members have of the common part.
+    fn borrowed(&self) -> u64 {
+        let (share, members) = (self.share(), self.members.borrow());
+        members.iter().filter_map(Weak::upgrade).map(|member| member.used.get().saturating_sub(share)).sum()
+    }
+}
+
+/// One budget of bytes of one member.
+#[derive(Debug)]
+pub struct Budget {
+    pool: Rc<Pool>,
+    used: Cell<u64>,
 }
 
 impl Budget {
-    fn new(limit: u64) -> Rc<Self> {
-        Rc::new(Self { limit, used: Cell::new(0), releases: Cell::new(0) })
+    fn new(pool: &Rc<Pool>) -> Rc<Self> {
+        let member = Rc::new(Self { pool: Rc::clone(pool), used: Cell::new(0) });
+        let mut members = pool.members.borrow_mut();
+        members.retain(|member| member.strong_count() > 0);
+        members.push(Rc::downgrade(&member));
+        pool.count.set(pool.count.get() + 1);
+        drop(members);
+        member
     }
 
     /// Bytes out now.
@@ -51,29 +135,46 @@ impl Budget {
         self.used.get()
     }
 
-    /// The bound.
+    /// The most that this member can have.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.pool.share() + self.pool.common()
     }
 
     /// Takes `bytes`, or nothing.
     pub fn try_take(self: &Rc<Self>, bytes: u64) -> Option<Credit> {
-        let used = self.used.get();
-        if used != 0 && used.saturating_add(bytes) > self.limit {
-            return None;
-        }
-        self.used.set(used.saturating_add(bytes));
-        Some(Credit { budget: Rc::clone(self), bytes })
+        self.admits(self.used.get(), bytes).then(|| self.take_over(bytes))
     }
 
     /// Takes `bytes` that are in memory already, whatever the limit says.
     pub fn take_over(self: &Rc<Self>, bytes: u64) -> Credit {
-        self.used.set(self.used.get().saturating_add(bytes));
+        self.set(self.used.get().saturating_add(bytes));
         Credit { budget: Rc::clone(self), bytes }
     }
 
-    fn released(&self) {
-        self.releases.set(self.releases.get().wrapping_add(1));
+    /// Whether `bytes` more than `held` may be out.
+    fn admits(&self, held: u64, bytes: u64) -> bool {
+        let (wanted, share) = (held.saturating_add(bytes), self.pool.share());
+        if held == 0 || wanted <= share {
+            return true;
+        }
+        let of_others = self.pool.borrowed() - self.used.get().saturating_sub(share);
+        (wanted - share).saturating_add(of_others) <= self.pool.common()
+    }
+
+    fn set(&self, used: u64) {
+        let before = self.used.replace(used);
+        self.pool.used.set((self.pool.used.get() - before).saturating_add(used));
+        if used < before {
+            self.pool.releases.set(self.pool.releases.get().wrapping_add(1));
+        }
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.pool.count.set(self.pool.count.get().saturating_sub(1));
+        // Shares grow: whoever was refused may have room now.
+        self.pool.releases.set(self.pool.releases.get().wrapping_add(1));
     }
 }
 
@@ -92,18 +193,14 @@ impl Credit {
 
     /// Sets the true size, now that it is known. Growing is never refused: the bytes are there already.
     pub fn resize(&mut self, bytes: u64) {
-        let used = self.budget.used.get();
-        self.budget.used.set((used - self.bytes).saturating_add(bytes));
-        if bytes < self.bytes {
-            self.budget.released();
-        }
+        self.budget.set((self.budget.used.get() - self.bytes).saturating_add(bytes));
         self.bytes = bytes;
     }
 
     /// Grows to `bytes` where the budget has room for the difference, or where nothing else is out.
     pub fn try_grow(&mut self, bytes: u64) -> bool {
         let others = self.budget.used.get() - self.bytes;
-        if bytes > self.bytes && others != 0 && others.saturating_add(bytes) > self.budget.limit {
+        if bytes > self.bytes && !self.budget.admits(others, bytes) {
             return false;
         }
         self.resize(bytes.max(self.bytes));
@@ -113,8 +210,7 @@ impl Credit {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.released();
+        self.budget.set(self.budget.used.get() - self.bytes);
     }
 }
 
@@ -125,13 +221,14 @@ mod tests {
 
     #[test]
     fn a_release_is_seen_by_everybody_who_looks() {
-        let flow = Flow::new(200);
-        let first = flow.frames.try_take(80).unwrap();
-        let seen = flow.releases();
+        let memory = Memory::new(200);
+        let (flow, other) = (memory.flow(), memory.flow());
+        let first = flow.frames.try_take(60).unwrap();
+        let seen = other.releases();
         assert!(flow.frames.try_take(80).is_none());
-        assert_eq!(flow.releases(), seen);
+        assert_eq!(other.releases(), seen);
         drop(first);
-        assert_ne!(flow.releases(), seen);
+        assert_ne!(other.releases(), seen);
     }
 
     #[test]
@@ -141,6 +238,38 @@ mod tests {
         assert!(flow.bodies.try_take(1).is_none());
         drop(big);
         assert_eq!(flow.bodies.used(), 0);
+    }
+
+    #[test]
+    fn a_member_alone_has_everything_and_two_have_a_half_and_a_quarter_for_each() {
+        let memory = Memory::new(2_000);
+        let flood = memory.flow();
+        assert_eq!(flood.bodies.limit(), 1_000);
+        let quiet = memory.flow();
+        assert_eq!((flood.bodies.limit(), quiet.bodies.limit()), (750, 750));
+        // A flood takes its share and the common half, and keeps it.
+        let held: Vec<Credit> = std::iter::from_fn(|| flood.bodies.try_take(10)).collect();
+        assert_eq!(flood.bodies.used(), 750);
+        let own: Vec<Credit> = std::iter::from_fn(|| quiet.bodies.try_take(10)).collect();
+        assert_eq!(quiet.bodies.used(), 250, "the share of the other is untouched");
+        assert_eq!(memory.used(), 1_000);
+        drop(held);
+        let more: Vec<Credit> = std::iter::from_fn(|| quiet.bodies.try_take(10)).collect();
+        assert_eq!(quiet.bodies.used(), 750, "what nobody uses is for whoever asks");
+        drop((own, more));
+        drop(flood);
+        assert_eq!(quiet.bodies.limit(), 1_000);
+    }
+
+    #[test]
+    fn a_member_with_nothing_out_is_served_even_where_the_memory_is_full() {
+        let memory = Memory::new(200);
+        let flows: Vec<Rc<Flow>> = (0..10).map(|_| memory.flow()).collect();
+        let held: Vec<Credit> = std::iter::from_fn(|| flows[0].frames.try_take(1)).collect();
+        assert_eq!(held.len(), 55);
+        for flow in &flows[1..] {
+            assert!(flow.frames.try_take(40).is_some(), "larger than its share of 5");
+        }
     }
 
     proptest! {
@@ -165,6 +294,29 @@ mod tests {
             }
             held.clear();
             prop_assert_eq!(flow.bodies.used(), 0);
+        }
+
+        /// Law: whatever the others hold, a member gets its share; credits no larger than a share keep the limit.
+        #[test]
+        fn shares_are_kept(members in 2_usize..6, ops in proptest::collection::vec((0_usize..6, any::<bool>(), 1_u64..40), 0..300)) {
+            let memory = Memory::new(2_000);
+            let flows: Vec<Rc<Flow>> = (0..members).map(|_| memory.flow()).collect();
+            let share = 500 / members as u64;
+            let mut held: Vec<Vec<Credit>> = (0..members).map(|_| Vec::new()).collect();
+            for (member, take, bytes) in ops {
+                let member = member % members;
+                let used = flows[member].bodies.used();
+                if take {
+                    let got = flows[member].bodies.try_take(bytes);
+                    prop_assert!(got.is_some() || used + bytes > share);
+                    held[member].extend(got);
+                } else {
+                    let _ = held[member].pop();
+                }
+                prop_assert!(memory.bodies.used.get() <= 1_000);
+                let sum: u64 = flows.iter().map(|flow| flow.bodies.used()).sum();
+                prop_assert_eq!(memory.bodies.used.get(), sum);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Records to bytes: JSON escaping, HEC envelopes, templates over a log's fields.
+//! Records to bytes: JSON escaping, HEC envelopes, syslog messages, templates over a log's fields.
 //!
 //! Why: the engine holds one encoder per pipeline and must not care which sink it writes for.
 //! Invariants: those of the formats. Bounds: those of the formats.
@@ -6,18 +6,24 @@
 
 pub mod hec;
 pub mod json;
+mod nested;
 mod simd;
+pub mod syslog;
 pub mod template;
 
 use hec::{Encoded, HecEncoder, RecordContext};
+use syslog::SyslogEncoder;
 
 use super::sls::wire::{Position, WireError};
 
 /// The format of a pipeline's sink.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one to a pipeline and executor, never moved at work")]
 pub enum Encoder {
     /// Lines of HEC envelopes.
     Hec(HecEncoder),
+    /// Framed syslog messages.
+    Syslog(Box<SyslogEncoder>),
 }
 
 impl Encoder {
@@ -35,6 +41,7 @@ impl Encoder {
     ) -> Result<Encoded, WireError> {
         match self {
             Self::Hec(hec) => hec.encode(body, at, end, limit, context, out),
+            Self::Syslog(syslog) => syslog.encode(body, at, end, limit, context, out),
         }
     }
 }

@@ -80,13 +80,63 @@ impl Frame {
         front
     }
 
-    /// Moves the first record into `other`, which is empty.
-    pub fn move_first(&mut self, other: &mut Self) {
-        let end = line_end(&self.bytes, 1);
+    /// Moves the first records into `other`, behind what it holds.
+    pub fn move_front(&mut self, records: u32, other: &mut Self) {
+        let end = line_end(&self.bytes, records);
         other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or_default());
-        other.segments = self.cut_front(1);
+        for segment in self.cut_front(records) {
+            other.note(segment);
+        }
         other.opened = self.opened;
         other.settle_credit();
+    }
+
+    /// The name of the record with this index in the frame.
+    pub fn name_of(&self, record: u32) -> Option<Segment> {
+        let mut left = record;
+        for segment in &self.segments {
+            let count = segment.end - segment.start;
+            if left < count {
+                let start = segment.start + left;
+                return Some(Segment { start, end: start + 1, ..*segment });
+            }
+            left -= count;
+        }
+        None
+    }
+
+    /// The names of all records but those with these indices, which are in order.
+    pub fn names_without(&self, records: &[u32]) -> Segments {
+        let (mut names, mut base, mut out) = (Segments::new(), 0, records.iter().copied().peekable());
+        for segment in &self.segments {
+            let count = segment.end - segment.start;
+            let mut start = segment.start;
+            while let Some(record) = out.next_if(|record| *record < base + count) {
+                let at = segment.start + (record - base);
+                if at > start {
+                    names.push(Segment { start, end: at, ..*segment });
+                }
+                start = at + 1;
+            }
+            if start < segment.end {
+                names.push(Segment { start, ..*segment });
+            }
+            base += count;
+        }
+        names
+    }
+
+    /// How many whole records, at least one, fit into the first `bytes`.
+    pub fn records_within(&self, bytes: usize) -> u32 {
+        let front = self.bytes.get(..bytes).unwrap_or(&self.bytes);
+        u32::try_from(memchr::memchr_iter(b'\n', front).count())
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.records().max(1))
+    }
+
+    /// The records as lines, without their ends.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
     }
 
     /// Accounts the true size of the buffer.
@@ -138,8 +188,12 @@ impl FramePool {
     /// An empty frame, or nothing when the budget is used up.
     pub fn take(&mut self, now: Instant) -> Option<Frame> {
         let mut credit = self.budget.try_take(self.frame_bytes)?;
-        let bytes = self.idle.pop().unwrap_or_default();
+        let mut bytes = self.idle.pop().unwrap_or_default();
         self.idle_bytes -= bytes.capacity() as u64;
+        if bytes.capacity() == 0 {
+            // With room for the record that makes it full; pages that are not written to cost nothing.
+            bytes.reserve_exact(usize::try_from(self.buffer_bytes()).unwrap_or(0));
+        }
         credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
         Some(Frame { bytes, segments: Segments::new(), opened: now, refused: false, credit })
     }
@@ -150,13 +204,24 @@ impl FramePool {
         Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
     }
 
+    /// Capacity of a new buffer.
+    fn buffer_bytes(&self) -> u64 {
+        self.frame_bytes + self.frame_bytes / 16
+    }
+
+    /// The bound over all frames of the executor.
+    pub fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
     /// Takes the buffer of a finished frame back.
     pub fn give(&mut self, frame: Frame) {
         let Frame { mut bytes, credit, .. } = frame;
         drop(credit);
         let capacity = bytes.capacity() as u64;
         let fits = self.budget.used() + self.idle_bytes + capacity <= self.budget.limit();
-        if fits && capacity <= self.frame_bytes.saturating_mul(2) {
+        // A buffer that had to grow once has doubled.
+        if fits && capacity <= self.buffer_bytes().saturating_mul(2) {
             bytes.clear();
             self.idle_bytes += capacity;
             self.idle.push(bytes);
@@ -199,7 +264,7 @@ mod tests {
         frame.note(segment(1, 0, 2));
         assert_eq!(frame.cut_front(1).as_slice(), [segment(0, 7, 8)]);
         let mut part = pool.take_for_part(Instant(1));
-        frame.move_first(&mut part);
+        frame.move_front(1, &mut part);
         assert_eq!(
             (part.bytes.as_slice(), part.segments.as_slice()),
             (b"bb\n".as_slice(), [segment(0, 8, 9)].as_slice())
@@ -210,6 +275,23 @@ mod tests {
         );
         assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
         assert!(frame.bytes.is_empty() && frame.segments.is_empty());
+    }
+
+    #[test]
+    fn records_are_named_and_left_out_by_their_index() {
+        let flow = Flow::new(4_000);
+        let mut frame = FramePool::new(Rc::clone(&flow.frames), 100).take(Instant(1)).unwrap();
+        frame.note(segment(0, 7, 10));
+        frame.note(segment(1, 0, 2));
+        assert_eq!(frame.name_of(2), Some(segment(0, 9, 10)));
+        assert_eq!(frame.name_of(3), Some(segment(1, 0, 1)));
+        assert_eq!(frame.name_of(5), None);
+        assert_eq!(frame.names_without(&[]).as_slice(), frame.segments.as_slice());
+        assert_eq!(
+            frame.names_without(&[1, 3]).as_slice(),
+            [segment(0, 7, 8), segment(0, 9, 10), segment(1, 1, 2)]
+        );
+        assert!(frame.names_without(&[0, 1, 2, 3, 4]).is_empty());
     }
 
     #[test]
@@ -226,6 +308,7 @@ mod tests {
         assert!(frame.bytes.capacity() >= 150 && frame.bytes.is_empty());
         frame.bytes.extend_from_slice(&[7; 1_500]);
         pool.give(frame);
-        assert_eq!(pool.take(Instant(1)).unwrap().bytes.capacity(), 0);
+        let fresh = pool.take(Instant(1)).unwrap().bytes.capacity();
+        assert!((100..150).contains(&fresh), "{fresh}: a new one, made for a frame");
     }
 }

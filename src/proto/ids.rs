@@ -44,6 +44,41 @@ pub struct RouteId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AckId(pub u64);
 
+/// A transaction number of RELP: 1 to 999,999,999, then 1 again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Txnr(u32);
+
+impl Txnr {
+    /// The number that every session begins with.
+    pub const FIRST: Self = Self(1);
+    const LAST: u32 = 999_999_999;
+
+    /// `None` for 0, which stands for "no answer wanted", and for what has more than nine digits.
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=Self::LAST).contains(&number).then_some(Self(number))
+    }
+
+    /// As it is written.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The one behind it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 % Self::LAST + 1)
+    }
+
+    /// How many steps of `next` lead from `earlier` to this one.
+    pub fn distance_from(self, earlier: Self) -> u32 {
+        (self.0 + Self::LAST - earlier.0) % Self::LAST
+    }
+}
+
+/// A record on its way to the dead letter, unique within one pipeline of one executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(pub u64);
+
 /// An opaque position in a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor(Box<str>);

@@ -4,6 +4,7 @@ pub mod api;
 pub mod body;
 pub mod error;
 pub mod lease;
+pub mod position;
 pub mod shard;
 pub mod sign;
 pub mod source;

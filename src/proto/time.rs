@@ -26,6 +26,13 @@ impl Add<Duration> for Instant {
     }
 }
 
+impl Add<Duration> for UnixTime {
+    type Output = Self;
+    fn add(self, rhs: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl Sub<Duration> for Instant {
     type Output = Self;
     fn sub(self, rhs: Duration) -> Self {
@@ -41,6 +48,11 @@ impl UnixTime {
     /// From whole seconds.
     pub fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1_000_000_000))
+    }
+
+    /// Time since `earlier`; zero when `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// Whole seconds since the epoch.

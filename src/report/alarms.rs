@@ -1,10 +1,11 @@
 //! Which troubles are going on, and when a line about them is written.
 //!
 //! Why: a sink that is down for an hour is one fact, not ten thousand lines; and silence afterwards must mean that it
-//! works again, so the end is a line too.
+//! works again, so the end is a line too. A sink that says "busy" ten times a minute is one fact as well.
 //! Invariants: 1. for each (pipeline, subject, kind of cause) there is a line when it begins, at most one per
 //! [`REMIND_AFTER`] while it lasts, and one when it ends. 2. a trouble that several executors report ends when the last
-//! of them says so.
+//! of them says so. 3. one that comes back within [`QUIET`] of its end is not told each time: it is counted, summed up
+//! once per [`SUMMARY_EVERY`], and told again where it stays for [`SETTLE`]; that it is over is told once it is quiet.
 //! Bounds: [`ENTRIES_MAX`] subjects and [`KINDS_MAX`] kinds of each; what is beyond is counted, not written.
 //! Driven by: the control plane: [`Alarms::raise`] and [`Alarms::clear`] as reports come, [`Alarms::remind`] with its tick.
 
@@ -17,6 +18,15 @@ use crate::proto::time::Instant;
 
 /// A trouble that lasts is told again after this long.
 pub const REMIND_AFTER: Duration = Duration::from_mins(10);
+
+/// A trouble that has been over for this long is forgotten: the next one is a new one.
+pub const QUIET: Duration = Duration::from_mins(1);
+
+/// One that came back and stays for this long is told at once and not with the next summary.
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+/// Between two summaries of a trouble that comes and goes.
+pub const SUMMARY_EVERY: Duration = Duration::from_mins(1);
 
 /// More subjects than 256 pipelines with 16 shards each are not kept.
 pub const ENTRIES_MAX: usize = 4096;
@@ -67,6 +77,21 @@ struct Entry {
     text: Text,
     /// When each kind of cause was last written about.
     written: Vec<(&'static str, Instant)>,
+    /// Whether the log knows of the present trouble.
+    told: bool,
+    /// When it ended; none while it goes on.
+    ended: Option<Instant>,
+    /// What came and went untold.
+    flaps: Flaps,
+}
+
+/// Episodes that were counted and not told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flaps {
+    count: u64,
+    attempts: u64,
+    /// When the first of them began, and since when a summary is owed.
+    since: Instant,
 }
 
 impl Alarms {
@@ -90,7 +115,13 @@ impl Alarms {
             reporters: BTreeSet::new(),
             text: text.clone(),
             written: Vec::new(),
+            told: true,
+            ended: None,
+            flaps: Flaps::default(),
         });
+        if entry.ended.take().is_some() {
+            entry.come_back(now);
+        }
         entry.attempts += 1;
         entry.reporters.insert(reporter);
         entry.text = text;
@@ -111,10 +142,15 @@ impl Alarms {
         let entry = self.entries.get_mut(&key)?;
         entry.reporters.remove(&reporter);
         entry.attempts = entry.attempts.max(attempts);
-        if !entry.reporters.is_empty() {
+        if !entry.reporters.is_empty() || entry.ended.is_some() {
             return None;
         }
-        let entry = self.entries.remove(&key)?;
+        entry.ended = Some(now);
+        if !entry.told {
+            entry.flaps.attempts += entry.attempts;
+            return None;
+        }
+        entry.told = false;
         let plural = if entry.attempts == 1 { "" } else { "s" };
         let text = format!(
             "{} - works again after {} attempt{plural} in {}",
@@ -130,14 +166,17 @@ impl Alarms {
         self.entries.remove(&(pipeline.to_owned(), subject));
     }
 
-    /// Lines about troubles that last.
+    /// Lines about troubles that last, and about those that come and go.
     pub fn remind(&mut self, now: Instant) -> Vec<Line> {
-        self.entries.values_mut().filter(|entry| entry.is_due(now)).map(|entry| entry.write(now)).collect()
+        let lines = self.entries.values_mut().filter_map(|entry| entry.remind(now)).collect();
+        self.entries.retain(|_, entry| !entry.is_over(now));
+        lines
     }
 
     /// What is in trouble now, for the status page: pipeline, subject, text, and for how long.
     pub fn current(&self, now: Instant) -> impl Iterator<Item = (&str, Subject, &Text, Duration)> {
-        self.entries.iter().map(move |((pipeline, subject), entry)| {
+        let open = self.entries.iter().filter(|(_, entry)| entry.ended.is_none());
+        open.map(move |((pipeline, subject), entry)| {
             (pipeline.as_str(), *subject, &entry.text, now.since(entry.since))
         })
     }
@@ -149,6 +188,45 @@ impl Alarms {
 }
 
 impl Entry {
+    /// The same trouble once more, soon after it was over.
+    fn come_back(&mut self, now: Instant) {
+        if self.flaps.count == 0 {
+            self.flaps.since = now;
+        }
+        self.flaps.count += 1;
+        self.told = false;
+        self.since = now;
+        self.attempts = 0;
+    }
+
+    /// Quiet for long enough, and nothing left to say.
+    fn is_over(&self, now: Instant) -> bool {
+        self.ended.is_some_and(|ended| now.since(ended) >= QUIET) && self.flaps.count == 0
+    }
+
+    fn remind(&mut self, now: Instant) -> Option<Line> {
+        let stays = self.ended.is_none() && !self.told && now.since(self.since) >= SETTLE;
+        if stays {
+            let text = format!("{} - again, for {} now", self.text, span(now.since(self.since)));
+            self.told = true;
+            self.flaps = Flaps::default();
+            self.note(now);
+            return Some(Line { level: Level::Warn, text });
+        }
+        if self.flaps.count > 0 && now.since(self.flaps.since) >= SUMMARY_EVERY {
+            let Flaps { count, attempts, since } = std::mem::take(&mut self.flaps);
+            let plural = if count == 1 { "" } else { "s" };
+            let quiet = if self.ended.is_some() { ", it works now" } else { "" };
+            let text = format!(
+                "{} - came and went {count} time{plural} ({attempts} attempts) in {}{quiet}",
+                self.text,
+                span(now.since(since))
+            );
+            return Some(Line { level: Level::Warn, text });
+        }
+        (self.ended.is_none() && self.told && self.is_due(now)).then(|| self.write(now))
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         match self.written.iter().find(|(kind, _)| *kind == self.text.kind) {
             Some((_, last)) => now.since(*last) >= REMIND_AFTER,
@@ -158,14 +236,19 @@ impl Entry {
 
     fn write(&mut self, now: Instant) -> Line {
         let first = self.written.is_empty();
-        self.written.retain(|(kind, _)| *kind != self.text.kind);
-        self.written.push((self.text.kind, now));
+        self.told = true;
+        self.note(now);
         // Executors report changes, the control plane every attempt: a count of one says nothing.
         let text = match self.attempts {
-            _ if first => self.text.to_string(),
+            _ if first || now == self.since => self.text.to_string(),
             1 => format!("{} - for {} now", self.text, span(now.since(self.since))),
             attempts => format!("{} - {attempts} attempts in {}", self.text, span(now.since(self.since))),
         };
         Line { level: Level::Warn, text }
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.written.retain(|(kind, _)| *kind != self.text.kind);
+        self.written.push((self.text.kind, now));
     }
 }

@@ -1,7 +1,7 @@
 //! The texts that operators read.
 
 use super::*;
-use crate::proto::event::{ClosedKind, HecAnswer};
+use crate::proto::event::{ClosedKind, HecAnswer, SyslogTrouble};
 use crate::proto::ids::Cursor;
 use crate::proto::sls::body::BodyError;
 use crate::proto::time::Instant;
@@ -18,6 +18,7 @@ fn place() -> Place {
         access_key_id: "LTAI5t".into(),
         sink: "hec",
         sinks: vec!["https://splunk-1:8088".into(), "https://splunk-2:8088".into()],
+        unproven: false,
     }
 }
 
@@ -261,7 +262,7 @@ fn damaged_and_oversized_pulls_are_held_never_skipped() {
 }
 
 #[test]
-fn gaps_and_disks() {
+fn gaps() {
     let gap = retention_gap(&place(), ShardId(2), Some(1_700_000_000), None, false);
     let line = gap.to_string();
     assert!(
@@ -269,9 +270,6 @@ fn gaps_and_disks() {
         "{line}"
     );
     assert!(retention_gap(&place(), ShardId(2), None, None, true).to_string().contains("held"));
-    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let text = disk(&place(), std::path::Path::new("/var/dead"), &full);
-    assert!(whole(&text).contains("make room") && text.kind == "disk-full");
 }
 
 #[test]
@@ -309,8 +307,55 @@ fn one_line_per_change_and_one_at_the_end() {
     assert_eq!(line.level, Level::Info);
     assert!(line.text.ends_with("works again after 17 attempts in 35 s"), "{}", line.text);
     assert_eq!(book.clear(at(36), 0, "prod", SINK, 0), None);
-    assert!(book.raise(at(40), 0, "prod", SINK, busy()).is_some(), "a new trouble is told at once");
-    assert_eq!(book.current(at(41)).count(), 1);
+    assert_eq!(book.current(at(37)).count(), 0);
+    assert_eq!(book.remind(at(35 + 60)), Vec::new());
+    assert!(book.raise(at(96), 0, "prod", SINK, busy()).is_some(), "a new trouble is told at once");
+    assert_eq!(book.current(at(97)).count(), 1);
+}
+
+#[test]
+fn what_comes_and_goes_is_summed_up() {
+    let mut book = Alarms::default();
+    let busy = || hec(answer(503, Some(9), "Server is busy"));
+    let mut lines = Vec::new();
+    // Every two seconds for ten minutes: down for one second, up for one.
+    for second in 0..600 {
+        if second % 2 == 0 {
+            lines.extend(book.raise(at(second), 0, "prod", SINK, busy()));
+        } else {
+            lines.extend(book.clear(at(second), 0, "prod", SINK, 1));
+        }
+        lines.extend(book.remind(at(second)));
+    }
+    assert_eq!(lines[0].text, busy().to_string(), "the first one at once");
+    assert!(lines[1].text.ends_with("works again after 1 attempt in 1 s"), "{lines:?}");
+    assert!((9..=13).contains(&lines.len()), "{} lines in ten minutes: {lines:#?}", lines.len());
+    let summary = &lines[2];
+    assert_eq!(summary.level, Level::Warn);
+    assert!(summary.text.contains("came and went 31 times (30 attempts) in 1 min 0 s"), "{}", summary.text);
+    assert!(summary.text.contains("[hec]") || summary.text.contains("slows down"), "still says what to do");
+    // Then it is quiet: the last ones are summed up, then the book is empty and silent.
+    let lines: Vec<_> = (600..1_200).flat_map(|second| book.remind(at(second))).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].text.ends_with("it works now"), "{lines:#?}");
+    assert_eq!(book.current(at(1_200)).count(), 0);
+    assert!(book.raise(at(1_200), 0, "prod", SINK, busy()).is_some());
+}
+
+#[test]
+fn what_comes_back_and_stays_is_told_soon() {
+    let mut book = Alarms::default();
+    let busy = || hec(answer(503, Some(9), "Server is busy"));
+    book.raise(at(0), 0, "prod", SINK, busy());
+    book.clear(at(1), 0, "prod", SINK, 1);
+    assert_eq!(book.raise(at(5), 0, "prod", SINK, busy()), None);
+    assert_eq!(book.current(at(6)).count(), 1, "the status page shows it at once");
+    let lines: Vec<_> = (5..30).flat_map(|second| book.remind(at(second))).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].text.ends_with("again, for 10 s now"), "{lines:#?}");
+    assert!(book.clear(at(40), 0, "prod", SINK, 7).is_some(), "what was told has an end that is told");
+    // Another cause is another line, even in between.
+    assert!(book.raise(at(45), 0, "prod", SINK, hec(answer(403, Some(4), "Invalid token"))).is_some());
 }
 
 #[test]
@@ -356,4 +401,56 @@ fn the_book_is_bounded() {
         book.raise(at(0), 0, "prod", subject, source(&error(500, "ServerBusy", "x")));
     }
     assert_eq!((book.current(at(1)).count(), book.unwritten()), (ENTRIES_MAX, 10));
+}
+
+#[test]
+fn what_a_syslog_receiver_does_wrong_names_another_way() {
+    let syslog = Place { sink: "syslog", sinks: vec!["tcp://siem:514".into()], ..place() };
+    let word = |place: &Place, cause: Cause| {
+        let retry_in = Duration::from_secs(5);
+        let alarm = Alarm { scope: Scope::Sink(EndpointId(0)), cause, retry_in };
+        super::alarm(place, &alarm, WALL).to_string()
+    };
+    let waited = Duration::from_secs(90);
+    let closed = closed(ClosedKind::Eof, "siem:514 (10.0.0.1:514): the peer ended the connection");
+    for (trouble, parts) in [
+        (
+            SyslogTrouble::NeverEnds { waited },
+            &[
+                "does not end the connection",
+                "no FIN within 1 min 30 s",
+                "can arrive twice",
+                "RELP",
+                "ack = \"kernel\"",
+            ][..],
+        ),
+        (
+            SyslogTrouble::EndsEarly { closed: closed.clone() },
+            &["ends connections before we do", "10.0.0.1:514", "nothing lost", "idle timeout", "RELP"],
+        ),
+        (SyslogTrouble::Stalled { waited }, &["has stopped reading", "nothing lost", "pulls pause"]),
+        (
+            SyslogTrouble::OpenRefused { answer: "500 not\nyou".into() },
+            &["refused the RELP session", "500 not you", "nothing lost", "imrelp"],
+        ),
+        (SyslogTrouble::ServerClose, &["closes RELP sessions", "serverclose", "nothing lost", "its log"]),
+        (
+            SyslogTrouble::Silent { waited, owed: 0 },
+            &["does not answer over RELP", "no answer to open", "timeout"],
+        ),
+        (SyslogTrouble::Silent { waited, owed: 7 }, &["7 messages without one", "nothing lost"]),
+        (
+            SyslogTrouble::NotRelp { detail: "byte 0x48".into() },
+            &["does not speak RELP", "byte 0x48", "tcp:// or tls://"],
+        ),
+    ] {
+        let text = word(&syslog, Cause::Syslog(trouble));
+        for part in parts.iter().chain(&["pipeline prod: syslog tcp://siem:514", "next try in 5 s"]) {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+    }
+    // Where a write counts, nobody is told that nothing is lost.
+    let unproven = Place { unproven: true, ..syslog };
+    let text = word(&unproven, Cause::Transport(closed));
+    assert!(text.contains("may be lost") && !text.contains("nothing lost"), "{text}");
 }

@@ -83,7 +83,11 @@ impl Engine {
                     self.pipeline.handle_connected(self.now, conn);
                 }
                 Action::Transmit(conn) => self.transmit(conn),
-                Action::Close(_) | Action::Resolve(_) => {}
+                Action::Close(_)
+                | Action::Resolve(_)
+                | Action::Finish(_)
+                | Action::Measure(_)
+                | Action::DeadLetter(_) => {}
             }
         }
     }
@@ -143,5 +147,6 @@ fn params() -> Params {
         }),
         batch_bytes: 1 << 20,
         batch_age: Duration::from_millis(500),
+        dead_letter: false,
     }
 }

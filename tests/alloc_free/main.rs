@@ -18,6 +18,9 @@ use std::cell::Cell;
 
 use sls2siem::proto::format::Encoder;
 use sls2siem::proto::format::hec::{HecEncoder, HecParams, RecordContext};
+use sls2siem::proto::format::syslog::{
+    EventParams, Framing, HeaderForm, MessageForm, Oversize, SyslogEncoder, SyslogParams,
+};
 use sls2siem::proto::format::template::Template;
 use sls2siem::proto::ids::{Cursor, ShardId};
 use sls2siem::proto::sls::wire::{Position, scan};
@@ -124,43 +127,95 @@ fn params() -> [HecParams; 2] {
     [plain, rich]
 }
 
+/// Every form, every framing, both headers, and records that are cut and split.
+fn syslog_params() -> Vec<SyslogParams> {
+    let template = |text| Template::parse(text).unwrap();
+    let plain = SyslogParams {
+        hostname: template("{__source__}"),
+        app_name: template("{__topic__}"),
+        ..SyslogParams::default()
+    };
+    let event = EventParams {
+        signature_id: template("{request_method}"),
+        extension: vec![("act".into(), template("{json.a.1.b}")), ("msg".into(), template("{text}"))],
+        ..EventParams::default()
+    };
+    let rich = SyslogParams {
+        msg_id: template("{json.a.1.b}"),
+        structured_data: vec![("sls@32473".into(), vec![("t".into(), template("{text}"))])],
+        severity_field: Some("request_method".into()),
+        ..plain.clone()
+    };
+    let forms = [
+        MessageForm::Json,
+        MessageForm::Kv("||".into()),
+        MessageForm::AliyunKv("||".into()),
+        MessageForm::Field("text".into()),
+        MessageForm::Cef(event.clone()),
+        MessageForm::Leef(event),
+    ];
+    let mut all: Vec<SyslogParams> =
+        forms.into_iter().map(|message| SyslogParams { message, ..plain.clone() }).collect();
+    all.extend([
+        SyslogParams { framing: Framing::Newline, max_message_bytes: 600, ..rich.clone() },
+        SyslogParams {
+            framing: Framing::Marked,
+            max_message_bytes: 600,
+            oversize: Oversize::Split,
+            ..rich.clone()
+        },
+        SyslogParams { header: HeaderForm::Rfc3164, ..rich },
+    ]);
+    all
+}
+
 const ROUNDS: u32 = 1_000;
 
 #[test]
 fn a_thousand_pulls_without_an_allocation() {
+    for params in params() {
+        no_allocation(&mut Encoder::Hec(HecEncoder::new(params)), ROUNDS);
+    }
+}
+
+#[test]
+fn a_hundred_pulls_to_syslog_without_an_allocation() {
+    for params in syslog_params() {
+        no_allocation(&mut Encoder::Syslog(Box::new(SyslogEncoder::new(params).unwrap())), ROUNDS / 10);
+    }
+}
+
+fn no_allocation(encoder: &mut Encoder, rounds: u32) {
     let raw = body();
     let compressed = lz4_flex::block::compress(&raw);
     let cursor = Cursor::new("MTcwMDAwMDAwMA==");
     let context = RecordContext { shard: ShardId(3), cursor: &cursor };
-    for params in params() {
-        let mut encoder = Encoder::Hec(HecEncoder::new(params));
-        let mut body = vec![0; raw.len()];
-        let mut frame = Vec::new();
-        let mut round = || {
-            let size = lz4_flex::block::decompress_into(&compressed, &mut body).unwrap();
-            assert_eq!(size, raw.len());
-            let shape = scan(&body).unwrap();
-            let (mut at, mut records, mut bytes) = (Position::default(), 0, 0);
-            loop {
-                frame.clear();
-                let one = encoder.encode(&body, &mut at, u32::MAX, 64 << 10, &context, &mut frame).unwrap();
-                records += one.records;
-                bytes += frame.len();
-                if one.body_done {
-                    break;
-                }
+    let mut body = vec![0; raw.len()];
+    let mut frame = Vec::new();
+    let mut round = || {
+        let size = lz4_flex::block::decompress_into(&compressed, &mut body).unwrap();
+        assert_eq!(size, raw.len());
+        let shape = scan(&body).unwrap();
+        let (mut at, mut records, mut bytes) = (Position::default(), 0, 0);
+        loop {
+            frame.clear();
+            let one = encoder.encode(&body, &mut at, u32::MAX, 64 << 10, &context, &mut frame).unwrap();
+            records += one.records;
+            bytes += frame.len();
+            if one.body_done {
+                break;
             }
-            assert_eq!(records, shape.records);
-            bytes
-        };
-        let expected = round();
-        round();
-        let before = ALLOCATIONS.get();
-        for _ in 0..ROUNDS {
-            assert_eq!(round(), expected);
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "allocations in {ROUNDS} rounds");
+        assert_eq!(records, shape.records);
+        bytes
+    };
+    let expected = round();
+    round();
+    let before = ALLOCATIONS.get();
+    for _ in 0..rounds {
+        assert_eq!(round(), expected);
     }
+    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations in {rounds} rounds");
 }
 
 /// Allocations of the engine per pull that brings `times` copies of the same groups.

@@ -44,6 +44,8 @@ pub(crate) struct Rig {
     pub(crate) payload: Payload,
     /// Logs of each shard so far.
     pub(crate) sent: u64,
+    /// Shards at the start.
+    shards: u32,
     dir: TempDir,
 }
 
@@ -65,6 +67,7 @@ impl Rig {
             ..SlsConfig::default()
         };
         sls(&mut config);
+        let shards = config.shards;
         let sls = SlsServer::start(config).unwrap();
         let mut config = HecConfig {
             tls: Some(TlsSettings::default()),
@@ -79,7 +82,7 @@ impl Rig {
             fs::write(dir.path().join("hec.pem"), pem).unwrap();
         }
         write_private(&dir.path().join("secret"), KEY_SECRET);
-        Self { sls, hec, payload, sent: 0, dir }
+        Self { sls, hec, payload, sent: 0, shards, dir }
     }
 
     /// Adds logs to every shard, readable at once.
@@ -90,7 +93,7 @@ impl Rig {
     /// Adds logs to every shard that become readable over about this time.
     pub(crate) fn fill_over(&mut self, records: u64, time: Option<Duration>) {
         assert_eq!(self.sent % u64::from(GROUP_LOGS), 0, "fillings go on at the border of a group");
-        let bytes = records * u64::from(SHARDS) * LOG_BYTES;
+        let bytes = records * u64::from(self.shards) * LOG_BYTES;
         let rate = time.map(|time| bytes / time.as_secs().max(1));
         self.sls
             .store()
@@ -102,8 +105,10 @@ impl Rig {
     /// A forwarder between the two, not started yet.
     pub(crate) fn forwarder(&self) -> Start {
         let settings = self.settings();
-        let file = self.path("sls2siem.toml");
-        write_private(&file, &toml::to_string(&settings).unwrap());
+        let (file, made) = (self.path("sls2siem.toml"), self.path("sls2siem.toml.new"));
+        write_private(&made, &toml::to_string(&settings).unwrap());
+        // In one step: another forwarder may be reading it.
+        fs::rename(&made, &file).unwrap();
         Start::new(&file)
     }
 
@@ -138,9 +143,14 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// Writes a file of this rig that only the user may read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        write_private(&self.path(name), text);
+    }
+
     /// All logs of all shards.
     pub(crate) fn total(&self) -> u64 {
-        self.sent * u64::from(SHARDS)
+        self.sent * u64::from(self.shards)
     }
 
     /// How long a whole run may take.
@@ -150,7 +160,7 @@ impl Rig {
 
     /// Stored against sent.
     pub(crate) fn verdict(&self) -> Verdict {
-        self.hec.verdict(Some(&Sent::even(SHARDS, self.sent)))
+        self.hec.verdict(Some(&Sent::even(self.shards, self.sent)))
     }
 
     /// The consumer group, as soon as it is there.

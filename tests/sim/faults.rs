@@ -17,6 +17,7 @@ pub struct Plan {
     pub hec_error_clean: u64,
     pub hec_unreadable: u64,
     pub hec_partial: u64,
+    pub hec_too_large: u64,
     pub hec_store_then_reset: u64,
     pub hec_hang: u64,
     pub hec_close: u64,
@@ -25,16 +26,24 @@ pub struct Plan {
     pub ack_never: u64,
     pub ack_answer_lost: u64,
     pub ack_junk: u64,
+    pub disk_full: u64,
     pub crash: u64,
     pub revoke: u64,
     pub abandon: u64,
+    pub receiver_resets: u64,
+    pub receiver_slow: u64,
+    pub receiver_ends_early: u64,
+    pub receiver_never_ends: u64,
+    pub relp_refuses_open: u64,
+    pub relp_refuses: u64,
+    pub relp_serverclose: u64,
 }
 
 impl Plan {
     /// A random subset of the faults, each with a random chance.
     pub fn random(dice: &mut Rng) -> Self {
         let mut plan = Self::default();
-        let fields: [&mut u64; 23] = [
+        let fields: [&mut u64; 32] = [
             &mut plan.connect_refused,
             &mut plan.reset,
             &mut plan.resolve_error,
@@ -47,6 +56,7 @@ impl Plan {
             &mut plan.hec_error_clean,
             &mut plan.hec_unreadable,
             &mut plan.hec_partial,
+            &mut plan.hec_too_large,
             &mut plan.hec_store_then_reset,
             &mut plan.hec_hang,
             &mut plan.hec_close,
@@ -55,9 +65,17 @@ impl Plan {
             &mut plan.ack_never,
             &mut plan.ack_answer_lost,
             &mut plan.ack_junk,
+            &mut plan.disk_full,
             &mut plan.crash,
             &mut plan.revoke,
             &mut plan.abandon,
+            &mut plan.receiver_resets,
+            &mut plan.receiver_slow,
+            &mut plan.receiver_ends_early,
+            &mut plan.receiver_never_ends,
+            &mut plan.relp_refuses_open,
+            &mut plan.relp_refuses,
+            &mut plan.relp_serverclose,
         ];
         for field in fields {
             if dice.below(3) == 0 {

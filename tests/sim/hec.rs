@@ -40,6 +40,14 @@ impl Hec {
     }
 
     pub fn answer(&mut self, now: u64, request: &Request, plan: &Plan, dice: &mut Dice) -> Answer {
+        if request.path.ends_with("/health") {
+            assert!(request.header("authorization").is_none(), "health needs no token");
+            if dice.strike(plan.hec_busy) {
+                let body = r#"{"text":"HEC is unhealthy, queues are full","code":18}"#;
+                return Answer::new(503, &[("Retry-After", "2")], body.as_bytes().to_vec());
+            }
+            return Answer::new(200, &[], br#"{"text":"HEC is healthy","code":17}"#.to_vec());
+        }
         if request.path.ends_with("/ack") {
             self.ack(now, request, plan, dice)
         } else {
@@ -79,6 +87,9 @@ impl Hec {
             };
         }
         let numbers = records::numbers(&request.body);
+        if dice.strike(plan.hec_too_large) && numbers.len() > 1 {
+            return Answer::new(413, &[], b"<html>Content-Length of 2 too large</html>".to_vec());
+        }
         let unreadable = dice.strike(plan.hec_unreadable);
         let stored_then_error = dice.strike(plan.hec_error_stored);
         let lost_answer = dice.strike(plan.hec_store_then_reset);

@@ -1,30 +1,24 @@
-//! The virtual world: a clock, a network, one forwarder after another, SLS and two indexers.
+//! The virtual world: a clock, a network, one forwarder after another, SLS and two indexers or syslog receivers.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::rc::Rc;
-use std::time::Duration;
 
-use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Report, To};
+use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Ledger, Report, To};
 use sls2siem::proto::flow::Flow;
-use sls2siem::proto::format::Encoder;
-use sls2siem::proto::format::hec::{HecEncoder, HecParams};
-use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, RouteId, ShardId};
-use sls2siem::proto::pipeline::{Params, Pipeline};
-use sls2siem::proto::sink;
-use sls2siem::proto::sink::hec::{AckMode, Endpoint};
-use sls2siem::proto::sls::api::{self, Caller};
-use sls2siem::proto::sls::body::Compression;
-use sls2siem::proto::sls::sign::{Credentials, Version};
-use sls2siem::proto::sls::source;
-use sls2siem::proto::time::{Instant, UnixTime};
+use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, LetterId, RouteId, ShardId};
+use sls2siem::proto::pipeline::Pipeline;
+use sls2siem::proto::time::Instant;
 
 use crate::faults::{Dice, Plan};
+use crate::forwarder::{Kind, new_pipeline};
 use crate::hec::Hec;
 use crate::laws;
 use crate::net::{self, Answer};
+use crate::records;
 use crate::sls::Sls;
+use crate::syslog::{Does, Receiver};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -44,6 +38,7 @@ pub struct Outcome {
     pub out_of_order: u64,
     pub faults: u64,
     pub crashes: u64,
+    pub letters: u64,
     pub trace: u64,
 }
 
@@ -55,6 +50,7 @@ impl Outcome {
         self.out_of_order += other.out_of_order;
         self.faults += other.faults;
         self.crashes += other.crashes;
+        self.letters += other.letters;
     }
 }
 
@@ -63,16 +59,26 @@ enum Event {
     Connected(u64, ConnId),
     Closed(u64, ConnId, ClosedKind),
     ToServer(u64, ConnId, Vec<u8>),
+    /// The driver has sent our FIN; it reaches the server.
+    Finished(u64, ConnId),
+    Fin(u64, ConnId),
+    /// A receiver's process looks at a connection.
+    Reads(u64, ConnId),
     ToClient(u64, ConnId, Vec<u8>),
     Routes(u64, EndpointId, bool),
     Readable,
     Mischief,
     Assign(u64, u32),
+    /// A record is on its way to the disk: its answer, and whether the disk is full.
+    Letter(u64, LetterId, Vec<u8>, bool),
 }
 
 /// A connection as the network sees it.
 struct Link {
     to: To,
+    /// Bytes that we have written on it, a FIN counted as one, and those that the peer's kernel has.
+    written: u64,
+    acked: u64,
     inbox: Vec<u8>,
     to_server_at: u64,
     to_client_at: u64,
@@ -89,8 +95,13 @@ pub struct World {
     events: Vec<Option<Event>>,
     seq: u64,
     sls: Sls,
+    kind: Kind,
     hecs: Vec<Hec>,
+    receivers: Vec<Receiver>,
     stored: BTreeSet<(u32, u64)>,
+    /// Stored, or safe in the dead letter.
+    handled: BTreeSet<(u32, u64)>,
+    letters: u64,
     counted: Vec<usize>,
     links: BTreeMap<ConnId, Link>,
     flow: Rc<Flow>,
@@ -120,7 +131,8 @@ impl World {
         let sls = Sls::new(dice);
         let acks = dice.below(2) == 0;
         let flow = Flow::new(40_000 + dice.below(400_000));
-        let pipeline = new_pipeline(seed, Rc::clone(&flow), 0);
+        let kind = Kind::of(seed);
+        let pipeline = new_pipeline(seed, kind, Rc::clone(&flow), 0);
         let mut world = Self {
             now: SECOND,
             loud,
@@ -130,8 +142,12 @@ impl World {
             events: Vec::new(),
             seq: 0,
             sls,
+            kind,
             hecs: vec![Hec::new(acks), Hec::new(acks)],
+            receivers: [(); 2].map(|()| Receiver::new(kind == Kind::Relp)).into(),
             stored: BTreeSet::new(),
+            handled: BTreeSet::new(),
+            letters: 0,
             counted: vec![0, 0],
             links: BTreeMap::new(),
             flow,
@@ -174,14 +190,14 @@ impl World {
             self.laws()?;
             let calm = !self.dice.on || self.dice.struck == 0;
             let over = self.sls.shards.iter().all(|shard| shard.checkpoint == shard.groups.len());
-            if over && calm && laws::all_arrived(&self.sls, &self.stored).is_ok() {
+            if over && calm && laws::all_arrived(&self.sls, &self.handled).is_ok() {
                 return self.finish();
             }
             if self.now > STORM {
                 self.dice.on = false;
             }
             if self.now > STORM + CALM_MAX {
-                let missing = laws::all_arrived(&self.sls, &self.stored).err().unwrap_or_default();
+                let missing = laws::all_arrived(&self.sls, &self.handled).err().unwrap_or_default();
                 return Err(format!("not done in time: {missing}"));
             }
         }
@@ -217,9 +233,17 @@ impl World {
                 "credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"
             ));
         }
-        let all: Vec<(u32, u64)> = self.hecs.iter().flat_map(|hec| hec.stored.iter().copied()).collect();
-        let out_of_order = self.hecs.iter().map(|hec| disorder(&hec.taken)).sum();
-        let duplicates = (all.len() - self.stored.len()) as u64;
+        let (all, out_of_order) = match self.kind {
+            Kind::Hec => (
+                self.hecs.iter().map(|hec| hec.stored.len()).sum::<usize>(),
+                self.hecs.iter().map(|hec| disorder(&hec.taken)).sum(),
+            ),
+            Kind::Drain | Kind::Relp => (
+                self.receivers.iter().map(|receiver| receiver.stored.len()).sum(),
+                self.receivers.iter().map(|receiver| disorder(&receiver.stored)).sum(),
+            ),
+        };
+        let duplicates = (all - self.stored.len()) as u64;
         Ok(Outcome {
             records: self.sls.records(),
             stored: self.stored.len() as u64,
@@ -227,14 +251,22 @@ impl World {
             out_of_order,
             faults: self.dice.struck,
             crashes: self.crashes,
+            letters: self.letters,
             trace: self.trace.finish(),
         })
     }
 
     fn laws(&mut self) -> Result<(), String> {
-        for (hec, counted) in self.hecs.iter().zip(&mut self.counted) {
-            self.stored.extend(hec.stored[*counted..].iter().copied());
-            *counted = hec.stored.len();
+        let lists: Vec<&[(u32, u64)]> = match self.kind {
+            Kind::Hec => self.hecs.iter().map(|hec| hec.stored.as_slice()).collect(),
+            Kind::Drain | Kind::Relp => {
+                self.receivers.iter().map(|receiver| receiver.stored.as_slice()).collect()
+            }
+        };
+        for (stored, counted) in lists.into_iter().zip(&mut self.counted) {
+            self.stored.extend(stored[*counted..].iter().copied());
+            self.handled.extend(stored[*counted..].iter().copied());
+            *counted = stored.len();
         }
         // One frame and one body may pass the bound: the first one is always let in.
         let slack = 200_000;
@@ -271,14 +303,29 @@ impl World {
                 };
                 self.links.insert(
                     conn,
-                    Link { to, inbox: Vec::new(), to_server_at: 0, to_client_at: 0, dead: refused },
+                    Link {
+                        to,
+                        written: 0,
+                        acked: 0,
+                        inbox: Vec::new(),
+                        to_server_at: 0,
+                        to_client_at: 0,
+                        dead: refused,
+                    },
                 );
                 let delay = 1 + self.dice.below(20);
                 self.at(delay * MILLI, event);
             }
             Action::Transmit(conn) => self.transmit(conn),
+            Action::Finish(conn) => self.at(MILLI, Event::Finished(self.process, conn)),
+            Action::Measure(_) => unreachable!("nobody watches kernels here"),
             Action::Close(conn) => {
                 self.links.remove(&conn);
+            }
+            Action::DeadLetter(letter) => {
+                let full = self.dice.strike(self.plan.disk_full);
+                let wait = self.dice.below(50) * MILLI;
+                self.at(wait, Event::Letter(self.process, letter.id, letter.bytes, full));
             }
             Action::Resolve(endpoint) => {
                 let failed = self.dice.strike(self.plan.resolve_error);
@@ -297,6 +344,7 @@ impl World {
             let bytes = chunk[..length].to_vec();
             self.pipeline.handle_transmitted(Instant(self.now), conn, length);
             let Some(link) = self.links.get_mut(&conn) else { continue };
+            link.written += length as u64;
             let at = link.to_server_at.max(self.now + 1 + self.dice.below(5) * MILLI);
             link.to_server_at = at + 1;
             let process = self.process;
@@ -304,6 +352,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn handle(&mut self, event: Event) -> Result<(), String> {
         if self.loud {
             let mut text = format!("{event:?}");
@@ -320,9 +369,36 @@ impl World {
                 }
             }
             Event::Closed(process, conn, kind) => {
-                if process == self.process && self.links.remove(&conn).is_some() {
+                if process == self.process
+                    && let Some(link) = self.links.remove(&conn)
+                {
+                    if kind != ClosedKind::Connect {
+                        let (written, unacked) = (link.written, link.written - link.acked);
+                        let ledger = Ledger { sealed: written, written, unacked };
+                        self.pipeline.handle_ledger(now, conn, ledger);
+                    }
                     let why = Closed { kind, detail: "simulated".into() };
                     self.pipeline.handle_closed(now, conn, why);
+                }
+            }
+            Event::Finished(process, conn) => {
+                if process == self.process
+                    && let Some(link) = self.links.get_mut(&conn)
+                {
+                    link.written += 1;
+                    let at = link.to_server_at.max(self.now + 1);
+                    self.pipeline.handle_finished(now, conn);
+                    self.at(at - self.now, Event::Fin(process, conn));
+                }
+            }
+            Event::Fin(process, conn) => {
+                if process == self.process {
+                    self.reach(conn, None);
+                }
+            }
+            Event::Reads(process, conn) => {
+                if process == self.process {
+                    self.receiver_reads(conn);
                 }
             }
             Event::ToClient(process, conn, bytes) => {
@@ -343,6 +419,17 @@ impl World {
                         Ok(vec![RouteId(u32::from(endpoint.0))])
                     };
                     self.pipeline.handle_routes(now, endpoint, routes);
+                }
+            }
+            Event::Letter(process, id, bytes, full) => {
+                // What a process that has died had posted may be on disk or not; nobody counts on it.
+                if process == self.process {
+                    if !full {
+                        self.letters += 1;
+                        self.handled.extend(records::numbers(&bytes));
+                    }
+                    let result = if full { Err("no space left on device".into()) } else { Ok(()) };
+                    self.pipeline.handle_letter(now, id, result);
                 }
             }
             Event::Readable => {
@@ -371,6 +458,10 @@ impl World {
         if link.dead {
             return;
         }
+        if self.kind != Kind::Hec && link.to != To::Source {
+            self.reach(conn, Some(bytes));
+            return;
+        }
         link.inbox.extend_from_slice(bytes);
         if self.dice.strike(self.plan.reset / 20) {
             link.dead = true;
@@ -389,6 +480,43 @@ impl World {
                 _ => self.sls.answer(&request, &self.plan, &mut self.dice),
             };
             self.reply(conn, answer);
+        }
+    }
+
+    /// Bytes, or our FIN, reach the kernel of a syslog receiver.
+    fn reach(&mut self, conn: ConnId, bytes: Option<&[u8]>) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let To::Sink(route) = link.to else { return };
+        let receiver = &mut self.receivers[route.0 as usize];
+        let owned = match bytes {
+            Some(bytes) => receiver.arrive(conn, bytes),
+            None => receiver.fin(conn),
+        };
+        if !owned || self.dice.strike(self.plan.reset / 20) {
+            link.dead = true;
+            self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
+            return;
+        }
+        link.acked += bytes.map_or(1, |bytes| bytes.len() as u64);
+        let slow = self.dice.strike(self.plan.receiver_slow / 4);
+        let wait = if slow { self.dice.below(60_000) } else { self.dice.below(40) };
+        self.at((1 + wait) * MILLI, Event::Reads(self.process, conn));
+    }
+
+    fn receiver_reads(&mut self, conn: ConnId) {
+        let Some(To::Sink(route)) = self.links.get(&conn).map(|link| link.to) else { return };
+        for does in self.receivers[route.0 as usize].read(conn, &self.plan, &mut self.dice) {
+            let Some(link) = self.links.get(&conn) else { return };
+            let after = MILLI * (1 + self.dice.below(30));
+            let at = link.to_client_at.max(self.now + after) - self.now;
+            match does {
+                Does::Says(bytes) => {
+                    let answer = Answer { bytes, hang: false, torn: false, close: false };
+                    self.reply(conn, answer);
+                }
+                Does::Ends => self.at(at, Event::Closed(self.process, conn, ClosedKind::Eof)),
+                Does::Resets => self.at(at, Event::Closed(self.process, conn, ClosedKind::Reset)),
+            }
         }
     }
 
@@ -434,7 +562,7 @@ impl World {
             Report::Safe { shard, epoch, cursor, .. } => {
                 let group = self.sls.group(cursor.as_str()).ok_or("a safe cursor that SLS never gave")?;
                 self.laws()?;
-                laws::committed_is_stored(&self.sls, shard.0, group, &self.stored)?;
+                laws::committed_is_stored(&self.sls, shard.0, group, &self.handled)?;
                 let held = &mut self.sls.shards[shard.0 as usize];
                 if self.epochs.get(&shard.0) == Some(&epoch.0) {
                     if group < held.checkpoint {
@@ -455,7 +583,10 @@ impl World {
             Report::CursorExpired { shard, .. } => {
                 return Err(format!("shard {shard}: a cursor was refused"));
             }
-            Report::Alarm(_) | Report::Clear { .. } | Report::Stopped => {}
+            Report::Dropped { shard, .. } => {
+                return Err(format!("shard {shard}: dropped, although nobody spoke of a lease"));
+            }
+            Report::Alarm(_) | Report::Notice(_) | Report::Clear { .. } | Report::Stopped => {}
         }
         Ok(())
     }
@@ -467,8 +598,9 @@ impl World {
             self.crashes += 1;
             self.process += 1;
             self.links.clear();
+            self.receivers.iter_mut().for_each(Receiver::forget_peer);
             self.flow = Flow::new(self.flow.bodies.limit() * 2);
-            self.pipeline = new_pipeline(self.seed, Rc::clone(&self.flow), self.process);
+            self.pipeline = new_pipeline(self.seed, self.kind, Rc::clone(&self.flow), self.process);
             self.start_process();
             return;
         }
@@ -530,45 +662,4 @@ fn disorder(taken: &[(u32, u64)]) -> u64 {
         }
     }
     count
-}
-
-fn new_pipeline(seed: u64, flow: Rc<Flow>, process: u64) -> Pipeline {
-    let endpoint = api::Endpoint { project: "p", host: "sls.test", port: 443, tls: true };
-    let endpoints =
-        ["a", "b"].map(|name| Endpoint { authority: format!("{name}:8088"), base_path: String::new() });
-    let params = Params {
-        source: source::Params {
-            caller: Caller::new(&endpoint, "group", "consumer", Version::V1),
-            logstore: "l".into(),
-            query: String::new(),
-            processor: String::new(),
-            compression: Compression::Lz4,
-            max_log_groups: 1_000,
-            fetch_interval: Duration::from_millis(200),
-            timeout: Duration::from_secs(60),
-            pull_bytes: 4_000,
-            raw_bytes_max: 64 << 20,
-        },
-        credentials: Credentials {
-            access_key_id: "id".to_owned().into(),
-            access_key_secret: "secret".to_owned().into(),
-            security_token: None,
-        },
-        encoder: Encoder::Hec(HecEncoder::new(HecParams::default())),
-        sink: sink::Params::Hec(sink::hec::Params {
-            endpoints: endpoints.to_vec(),
-            token: String::from("token").into(),
-            ack: AckMode::Auto,
-            ack_timeout: Duration::from_secs(300),
-            poll_interval: Duration::from_secs(1),
-            connections: 2,
-            pipeline_depth: 4,
-            timeout: Duration::from_secs(60),
-            gzip: false,
-        }),
-        batch_bytes: 2_000,
-        batch_age: Duration::from_millis(500),
-    };
-    let seed = seed.wrapping_mul(31).wrapping_add(process);
-    Pipeline::new(params, flow, seed, Instant(0), UnixTime::from_secs(1_767_323_000))
 }

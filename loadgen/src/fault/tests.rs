@@ -127,3 +127,14 @@ fn unknown_kinds_and_words_are_named() {
     assert!(plan.check(&["pull"], &["rawsize"]).unwrap_err().to_string().contains("rawsise"));
     FaultPlan::parse("pull/3.rawsize,*.tear").unwrap().check(&["pull"], &["rawsize"]).unwrap();
 }
+
+#[test]
+fn one_consumer_can_be_hit_whatever_its_name() {
+    let plan =
+        FaultPlan::parse("heartbeat/host.example-1.delay:1.5s, checkpoint/b.ConsumerNotMatch").unwrap();
+    assert_eq!(plan.decide("heartbeat/host.example-1"), Some(Fault::Delay(Duration::from_millis(1500))));
+    assert_eq!(plan.decide("heartbeat/host.example-12"), None);
+    assert_eq!(plan.decide("heartbeat"), None);
+    assert_eq!(plan.decide("checkpoint/b"), Some(refuse(None, Some("ConsumerNotMatch"))));
+    plan.check(&["heartbeat", "checkpoint"], &[]).unwrap();
+}

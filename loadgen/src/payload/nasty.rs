@@ -61,8 +61,13 @@ pub(super) const fn empty_logs_before(count: u64) -> u64 {
 
 /// The number of a log without contents.
 pub(super) fn number_by_time(seconds: u64, nanos: u32) -> Option<Seq> {
-    let shard = u32::try_from(seconds.checked_sub(EMPTY_TIME)?).ok().filter(|shard| *shard < 1_000_000)?;
+    let shard = shard_by_time(seconds)?;
     Some(Seq { shard, number: u64::from(nanos) }).filter(|seq| is_empty_log(seq.number))
+}
+
+/// The shard of a log without contents.
+pub(super) fn shard_by_time(seconds: u64) -> Option<u32> {
+    u32::try_from(seconds.checked_sub(EMPTY_TIME)?).ok().filter(|shard| *shard < 1_000_000)
 }
 
 fn time_of_empty(seq: Seq) -> (u32, u32) {

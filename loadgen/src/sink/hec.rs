@@ -13,6 +13,8 @@
 //! | `event.503`, `event.503:23`, `event.429:27` | refuses with a status and, behind the colon, a code |
 //! | `event.html:502`, `event.redirect` | answers with an error page, or as Splunk Web does |
 //! | `event.busy-at:3` | takes three events and answers 503 code 9 for the fourth |
+//! | `event.refuse-at:3:6` | takes three events and refuses the fourth with 400 and this code (7 names the next one) |
+//! | `event.limit:1MiB` | a larger body gets 400 code 6 for object 0, as Splunk Cloud does above 5 MiB |
 //! | `event.warn:24` | takes the request and answers with this code |
 //! | `event.never-ack` | gives an ackId that stays false |
 //! | `event.garbled`, `event.no-code` | takes the request; the answer's body is cut JSON, or not JSON |
@@ -27,6 +29,7 @@ mod config;
 mod conn;
 mod envelope;
 mod http;
+mod plan;
 mod reply;
 mod scan;
 mod server;
@@ -103,6 +106,9 @@ pub struct HecArgs {
     /// Fault plan: a file, or rules such as 'event.503=5%,ack.tear=1%,event.crash:2s@1000'.
     #[arg(long, default_value = "")]
     faults: String,
+    /// Settings and faults from a TOML file; its keys are listed below.
+    #[arg(long, value_name = "FILE")]
+    fault_plan: Option<PathBuf>,
     /// Seed of delays and faults.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -159,7 +165,8 @@ impl HecArgs {
             plan = plan.with_seed(self.seed);
         }
         let mode = if self.strict { Mode::Strict } else { Mode::Fast };
-        Ok(HecConfig {
+        let file = self.fault_plan.as_deref().map(plan::PlanFile::load).transpose()?;
+        let mut config = HecConfig {
             listen: self.listen,
             threads: self.threads,
             cores: self.cores,
@@ -176,7 +183,11 @@ impl HecArgs {
             out: self.out,
             payload,
             ..HecConfig::new(mode, Token::new(""))
-        })
+        };
+        if let Some(file) = file {
+            file.apply(&mut config)?;
+        }
+        Ok(config)
     }
 }
 
@@ -201,11 +212,16 @@ pub fn run(args: HecArgs) -> Result<ExitCode> {
 /// The token of the examples.
 pub const DEFAULT_TOKEN: &str = "11111111-2222-4333-8444-555555555555";
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Keys of --fault-plan, each may be left out: seed, faults, tokens, product, balancer, ack_delay, channel_idle,
+max_pending_acks, busy, max_content_length, max_event_bytes, tls (plain, default, tls12, splunk-cert or mtls).
+
+Examples:
   loadgen hec                                        counts what comes, over TLS, on 127.0.0.1:8088
   loadgen hec --plain --token my-token,ack           plain HTTP, with indexer acknowledgement
   loadgen hec --strict --token t,ack --ack-delay '1s..3s,5%:120s'
   loadgen hec --strict --faults 'event.503=5%,event.reset-after=1%,ack.tear=1%'
+  loadgen hec --strict --fault-plan cloud.toml       with: product = 'cloud', tokens = ['t,ack'],
+                                                     faults = ['event.refuse-at:3:6@5', 'event.503=5%']
   loadgen hec --strict --profile nasty --payload-seed 7 --sent 2x100000 --out stored.jsonl
   curl -k https://127.0.0.1:8088/_loadgen/stats
   curl -k -d 'event.503:23' https://127.0.0.1:8088/_loadgen/faults

@@ -3,7 +3,7 @@
 //! Why: a test in another process, or a person with curl, has to see leases and break things while clients run.
 //! Invariants: none of it is part of the service, so it has a port of its own and wants no signature.
 //! Bounds: none; for test machines.
-//! Driven by: any HTTP client.   Spec: none. `GET /_loadgen/` lists the calls.
+//! Driven by: any HTTP client.   Spec: none. `GET /` lists the calls.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::api::Service;
 use super::http::{Handler, Reply, Request};
+use super::levers::Levers;
 use super::store::{Fill, Store};
 use crate::fault::FaultPlan;
 use crate::payload::{Payload, Profile};
@@ -24,19 +25,33 @@ pub(crate) struct Admin {
 }
 
 const HELP: &str = "\
-GET  /_loadgen/stats                            counts of what was served
-GET  /_loadgen/state                            shards, groups, leases, checkpoints
-GET  /_loadgen/commits?from=N                   attempts to save checkpoints, from the N-th
-POST /_loadgen/faults                           body: the new fault plan, inline or TOML; empty for none
-POST /_loadgen/skew?ms=N                        moves the clock
-POST /_loadgen/split?shard=N                    splits a shard in its middle
-POST /_loadgen/merge?shard=N                    merges a shard with its right neighbour
-POST /_loadgen/expire?shard=N[&before=GROUP]    forgets old log groups; all that can be read if none is given
-POST /_loadgen/append?shard=N&records=N[&profile=P&seed=N&group_logs=N]   adds generated logs
-POST /_loadgen/revoke?group=G&shard=N           takes a shard from its holder at once
-POST /_loadgen/hand-over?group=G&shard=N&to=C   lets the holder give a shard to another consumer
-POST /_loadgen/delete-group?group=G             deletes a group with its checkpoints
-All but the first five take project= and logstore=; the first of each if absent.
+What it did (all answers are JSON):
+GET  /stats                            counts of what was served
+GET  /state                            shards, groups, live consumers, leases, checkpoints
+GET  /commits?from=N                   attempts to save checkpoints, taken or refused, from the N-th
+GET  /events?from=SEQ                  who joined and left, which lease moved when, who pulled which shard
+GET  /processors                       consume processors and their SPL
+GET  /verdict                          commits taken from, and pulls by, consumers that did not have the shard
+What it does to its clients:
+POST /fault                            body: the new fault plan, inline or TOML; empty for none
+POST /skew?ms=N                        moves the clock
+POST /processor?name=N                 body: the SPL of a consume processor; empty to remove it
+POST /set?LEVER=VALUE[&...]            moves levers ('none' takes a limit away):
+                                       pull-bytes-max retention expired zstd shard-reads shard-read-bytes project-reads assign-delay over-needs-commit
+                                       cut (a part of the User-Agent of clients that get no answer any more)
+What happens to a logstore (project= and logstore= name it; the first of each if absent):
+POST /split?shard=N[&into=N]           splits a shard evenly
+POST /merge?shard=N                    merges a shard with its right neighbour
+POST /expire?shard=N[&before=GROUP]    forgets old log groups; all that can be read if none is given
+POST /vanish?shard=N                   removes a read-only shard, as retention does in the end
+POST /append?shard=N&records=N[&profile=P&seed=N&group_logs=N]   adds generated logs
+POST /rate?bytes=N                     lets out what is held back at this rate, which the shards share
+POST /revoke?group=G&shard=N           takes a shard from its holder at once
+POST /hand-over?group=G&shard=N&to=C   lets the holder give a shard to another live consumer
+POST /delete-group?group=G             deletes a group with its checkpoints
+Keys of a RAM role (--ram-role), as a virtual machine's metadata service hands them out:
+GET  /latest/meta-data/ram/security-credentials/[ROLE]
+The paths may have /_loadgen in front.
 ";
 
 impl Admin {
@@ -45,49 +60,83 @@ impl Admin {
     }
 
     fn answer(&self, request: &Request) -> Result<Reply> {
-        let Some(path) = request.path.strip_prefix("/_loadgen/") else { return Ok(Reply::new(404)) };
-        let store = self.store(request);
+        let path = request.path.strip_prefix("/_loadgen").unwrap_or(&request.path).trim_start_matches('/');
         let value = match (request.method.as_str(), path) {
             ("GET", "") => {
                 return Ok(Reply::new(200).with("content-type", "text/plain").with_body(HELP.into()));
             }
-            ("GET", "stats") => {
-                serde_json::to_value(self.service.counters.snapshot(self.service.faults().hits()))?
-            }
-            ("GET", "state") => self.state()?,
-            ("GET", "commits") => {
-                let from = number(request, "from")?.unwrap_or(0);
+            ("GET", path) => self.seen(path, request)?,
+            ("POST", "processor" | "set" | "fault" | "faults" | "skew") => self.changed(path, request)?,
+            ("POST", path) => self.reshaped(path, request)?,
+            _ => None,
+        };
+        Ok(value.map_or_else(|| Reply::new(404), |value| Reply::json(&value)))
+    }
+
+    /// What it did.
+    fn seen(&self, path: &str, request: &Request) -> Result<Option<Value>> {
+        let from = number(request, "from")?.unwrap_or(0);
+        Ok(Some(match path {
+            "stats" => serde_json::to_value(self.service.counters.snapshot(self.service.faults().hits()))?,
+            "state" => self.state()?,
+            "commits" => {
                 let world = self.service.world();
                 let later = world.commits.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
                 serde_json::to_value(later.collect::<Vec<_>>())?
             }
-            ("POST", "faults") => {
-                self.service.set_faults(plan(&String::from_utf8_lossy(&request.body))?)?;
-                json!({})
+            "events" => {
+                let journal = self.service.world().journal.clone();
+                serde_json::to_value(journal.events(from))?
             }
-            ("POST", "skew") => {
-                let skew = request.param("ms").context("ms is missing")?.parse()?;
+            "verdict" => {
+                let world = self.service.world();
+                serde_json::to_value(world.journal.judge(&world.commits))?
+            }
+            "processors" => json!(self.service.levers().processors()),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// What it does to its clients.
+    fn changed(&self, path: &str, request: &Request) -> Result<Option<Value>> {
+        let body = String::from_utf8_lossy(&request.body);
+        // All of a request or nothing of it.
+        let mut levers = Levers::clone(&self.service.levers());
+        match path {
+            "processor" => levers.set_processor(text(request, "name")?, body.trim())?,
+            "set" => request.query.iter().try_for_each(|(name, value)| levers.set(name, value))?,
+            "skew" => {
+                let skew = text(request, "ms")?.parse().context("ms is not a number")?;
                 self.service.skew_ms.store(skew, Ordering::Relaxed);
-                json!({})
             }
-            ("POST", "split") => json!(store.split(shard(request)?)?),
-            ("POST", "merge") => json!(store.merge(shard(request)?)?),
-            ("POST", "expire") => {
-                store.expire_before(shard(request)?, number(request, "before")?.unwrap_or(u64::MAX))?;
-                json!({})
+            _ => self.service.set_faults(plan(&body)?)?,
+        }
+        self.service.move_levers(|now| *now = levers);
+        Ok(Some(json!({})))
+    }
+
+    /// What happens to a logstore.
+    fn reshaped(&self, path: &str, request: &Request) -> Result<Option<Value>> {
+        let store = self.store(request);
+        Ok(Some(match path {
+            "split" => {
+                let into = number(request, "into")?.unwrap_or(2);
+                json!(store.split_into(shard(request)?, u32::try_from(into)?)?)
             }
-            ("POST", "append") => {
-                append(&store, request)?;
-                json!({})
+            "merge" => json!(store.merge(shard(request)?)?),
+            "expire" => {
+                json!(store.expire_before(shard(request)?, number(request, "before")?.unwrap_or(u64::MAX))?)
             }
-            ("POST", "revoke") => json!(store.revoke(text(request, "group")?, shard(request)?)?),
-            ("POST", "hand-over") => {
+            "vanish" => json!(store.vanish(shard(request)?)?),
+            "rate" => json!(store.set_rate(number(request, "bytes")?.context("bytes is missing")?)?),
+            "append" => json!(append(&store, request)?),
+            "revoke" => json!(store.revoke(text(request, "group")?, shard(request)?)?),
+            "hand-over" => {
                 json!(store.hand_over(text(request, "group")?, shard(request)?, text(request, "to")?)?)
             }
-            ("POST", "delete-group") => json!(store.delete_group(text(request, "group")?)?),
-            _ => return Ok(Reply::new(404)),
-        };
-        Ok(Reply::json(&value))
+            "delete-group" => json!(store.delete_group(text(request, "group")?)?),
+            _ => return Ok(None),
+        }))
     }
 
     fn store(&self, request: &Request) -> Store<'_> {
@@ -120,6 +169,9 @@ impl Admin {
 
 impl Handler for Admin {
     async fn handle(&self, request: Request) -> Reply {
+        if let Some(path) = request.path.strip_prefix("/latest/") {
+            return self.service.metadata(&request, path).await;
+        }
         match self.answer(&request) {
             Ok(reply) => reply,
             Err(error) => {
@@ -160,7 +212,7 @@ fn shard(request: &Request) -> Result<u32> {
 }
 
 fn text<'a>(request: &'a Request, name: &'static str) -> Result<&'a str> {
-    request.param(name).context(name)
+    request.param(name).with_context(|| format!("{name} is missing"))
 }
 
 fn number(request: &Request, name: &str) -> Result<Option<u64>> {

@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::auth::{self, AccessKey, Terms};
+use super::bodies::Bodies;
 use super::clock;
 use super::error::{ApiError, ApiResult};
 use super::http::{Delivery, Handler, Reply, Request};
+use super::levers::Levers;
+use super::metadata::Metadata;
 use super::route::{Kind, Route};
 use super::stats::{Counters, add};
 use super::world::World;
@@ -27,6 +30,9 @@ pub(crate) struct Service {
     pub(crate) world: Mutex<World>,
     pub(crate) keys: Mutex<BTreeMap<String, AccessKey>>,
     pub(crate) faults: Mutex<Arc<FaultPlan>>,
+    levers: Mutex<Arc<Levers>>,
+    pub(crate) bodies: Bodies,
+    pub(crate) metadata: Metadata,
     pub(crate) counters: Counters,
     /// Added to the machine's clock.
     pub(crate) skew_ms: AtomicI64,
@@ -40,13 +46,17 @@ pub(crate) struct Call<'a> {
     pub(crate) route: Route,
     pub(crate) request: &'a Request,
     pub(crate) now_ms: u64,
+    pub(crate) levers: Arc<Levers>,
 }
 
 impl Service {
-    pub(crate) fn new(config: SlsConfig, world: World, faults: FaultPlan) -> Self {
+    pub(crate) fn new(config: SlsConfig, levers: Levers, world: World, faults: FaultPlan) -> Self {
         let keys = config.keys.iter().map(|key| (key.id.clone(), key.clone())).collect();
         Self {
             skew_ms: AtomicI64::new(config.clock_skew_ms),
+            levers: Mutex::new(Arc::new(levers)),
+            bodies: Bodies::default(),
+            metadata: Metadata::default(),
             config,
             world: Mutex::new(world),
             keys: Mutex::new(keys),
@@ -64,6 +74,22 @@ impl Service {
         Arc::clone(&self.faults.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(crate) fn levers(&self) -> Arc<Levers> {
+        Arc::clone(&self.levers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what can be changed; groups that are there already follow.
+    pub(crate) fn move_levers(&self, change: impl FnOnce(&mut Levers)) {
+        let mut levers = Levers::clone(&self.levers());
+        change(&mut levers);
+        let delay_ms = levers.assign_delay_ms();
+        let mut world = self.world();
+        for logstore in world.projects.values_mut().flat_map(|project| project.logstores.values_mut()) {
+            logstore.groups.values_mut().for_each(|group| group.leases.set_assign_delay(delay_ms));
+        }
+        *self.levers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(levers);
+    }
+
     /// The server's own idea of the time (unix ms).
     pub(crate) fn now_ms(&self) -> u64 {
         clock::unix_ms().saturating_add_signed(self.skew_ms.load(Ordering::Relaxed))
@@ -75,15 +101,15 @@ impl Service {
             Err(error) => return self.refuse(&error),
         };
         self.counters.call(call.route.kind.name());
-        let fault = self.faults().decide(&call.route.fault_kind());
+        let fault = self.faults().decide(&call.route.fault_kind(request));
         match &fault {
-            Some(Fault::Refuse { status, code }) => {
-                return self.refuse(&ApiError::injected(*status, code.clone()));
-            }
-            Some(Fault::ResetBefore) => return undelivered(Delivery::Reset),
-            Some(Fault::Hang) => return undelivered(Delivery::Never),
             Some(Fault::Stall(time)) => tokio::time::sleep(*time).await,
-            _ => {}
+            Some(fault) => {
+                if let Some(reply) = self.instead(fault) {
+                    return reply;
+                }
+            }
+            None => {}
         }
         let reply = match self.perform(&call) {
             Ok(reply) => reply,
@@ -95,8 +121,18 @@ impl Service {
         }
     }
 
+    /// The answer of a fault that keeps a call from being processed.
+    pub(crate) fn instead(&self, fault: &Fault) -> Option<Reply> {
+        match fault {
+            Fault::Refuse { status, code } => Some(self.refuse(&ApiError::injected(*status, code.clone()))),
+            Fault::ResetBefore => Some(undelivered(Delivery::Reset)),
+            Fault::Hang => Some(undelivered(Delivery::Never)),
+            _ => None,
+        }
+    }
+
     /// What a fault does to the answer of a call that was processed.
-    fn spoil(&self, fault: Fault, mut reply: Reply) -> Reply {
+    pub(crate) fn spoil(&self, fault: Fault, mut reply: Reply) -> Reply {
         match fault {
             Fault::RefuseAfter { status, code } => return self.refuse(&ApiError::injected(status, code)),
             Fault::ResetAfter => reply.delivery = Delivery::Reset,
@@ -132,7 +168,7 @@ impl Service {
             }
             return Err(auth::denial(action, &resource));
         }
-        Ok(Call { project, route, request, now_ms })
+        Ok(Call { project, route, request, now_ms, levers: self.levers() })
     }
 
     fn perform(&self, call: &Call<'_>) -> ApiResult<Reply> {
@@ -157,15 +193,16 @@ impl Service {
             Kind::CreateLogstore => self.create_logstore(call),
             Kind::GetLogstore => self.get_logstore(call),
             Kind::DeleteLogstore => self.delete_logstore(call),
+            Kind::CreateProject => self.create_project(call),
         }
     }
 
     /// Moves retention on before the call sees the data.
     fn retain(&self, call: &Call<'_>) {
-        let Some(retention) = self.config.retention else { return };
+        let Some(retention_ms) = call.levers.retention_ms() else { return };
         let mut world = self.world();
         if let Ok(logstore) = world.logstore(&call.project, &call.route.logstore) {
-            logstore.retain(call.now_ms, u64::try_from(retention.as_millis()).unwrap_or(u64::MAX));
+            logstore.retain(call.now_ms, retention_ms);
         }
     }
 }
@@ -173,6 +210,9 @@ impl Service {
 impl Handler for Service {
     async fn handle(&self, request: Request) -> Reply {
         add(&self.counters.requests, 1);
+        if self.levers().is_cut_off(request.header("user-agent").unwrap_or_default()) {
+            return undelivered(Delivery::Never);
+        }
         let reply = self.answer(&request).await;
         let number = self.request_ids.fetch_add(1, Ordering::Relaxed);
         reply.with("x-log-requestid", format!("{:08X}{number:016X}", 0x5B0A_6B60))

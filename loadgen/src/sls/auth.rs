@@ -26,6 +26,8 @@ pub struct AccessKey {
     pub token: Option<String>,
     /// The token has expired.
     pub expired: bool,
+    /// When the token expires (unix ms).
+    pub expires_ms: Option<u64>,
     /// The key is switched off.
     pub disabled: bool,
     /// Actions (`log:ListShards`) that it may not do; `log:*` for all.
@@ -98,7 +100,7 @@ pub(crate) fn admit<'k>(
         Claim::parse(header).ok_or_else(|| ApiError::new("Unauthorized", "Authorization is malformed"))?;
     let key = lookup(claim.key_id())
         .ok_or_else(|| ApiError::new("Unauthorized", format!("AccessKeyId not found: {}", claim.key_id())))?;
-    check_key(key, request)?;
+    check_key(key, request, terms.now_ms)?;
     check_date(&claim, request, terms.now_ms)?;
     check_body(&claim, request)?;
     let region_matches = !matches!(&claim, Claim::V4 { region, .. } if region != terms.region);
@@ -116,12 +118,12 @@ pub(crate) fn denial(action: &str, resource: &str) -> ApiError {
     ApiError::new("Unauthorized", format!("denied by sts or ram, action: {action}, resource: {resource}"))
 }
 
-fn check_key(key: &AccessKey, request: &Request) -> ApiResult<()> {
+fn check_key(key: &AccessKey, request: &Request, now_ms: u64) -> ApiResult<()> {
     let unauthorized = |text: &str| Err(ApiError::new("Unauthorized", text));
     if key.disabled {
         return unauthorized("AccessKeyId is disabled");
     }
-    if key.expired {
+    if key.expired || key.expires_ms.is_some_and(|end| end <= now_ms) {
         return unauthorized("The security token you provided has expired");
     }
     if request.header("x-acs-security-token") != key.token.as_deref() {
@@ -280,6 +282,10 @@ mod tests {
         assert_eq!(verdict(&with_token, &temporary), Ok(()));
         let expired = AccessKey { expired: true, ..temporary.clone() };
         assert_eq!(verdict(&with_token, &expired), Err("Unauthorized".into()));
+        for (expires_ms, outcome) in [(NOW_MS + 1, Ok(())), (NOW_MS, Err("Unauthorized".into()))] {
+            let short = AccessKey { expires_ms: Some(expires_ms), ..temporary.clone() };
+            assert_eq!(verdict(&with_token, &short), outcome);
+        }
         let mut unsigned = signed(|_| {});
         unsigned.headers.retain(|header| header.0 != "authorization");
         assert_eq!(verdict(&unsigned, &temporary), Err("MissAccessKeyId".into()));

@@ -126,6 +126,14 @@ pub(crate) struct Range {
     parts: Vec<Part>,
 }
 
+/// A part of a segment: the same if it is the same part of the same segment, whatever that holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    segment: Arc<Segment>,
+    from: usize,
+    to: usize,
+}
+
 #[derive(Debug)]
 struct Part {
     segment: Arc<Segment>,
@@ -230,7 +238,8 @@ impl ShardData {
         self.oldest + self.received.partition_point(|time| u64::from(*time) < unix_s) as u64
     }
 
-    /// Up to `count` readable groups from `first`, ending before `end` and, after the first, within `bytes_max`.
+    /// Up to `count` readable groups from `first`, ending before `end` and, after the first, within `bytes_max`: at the
+    /// border of a segment where there is one.
     pub(crate) fn range(&self, first: u64, count: u64, end: u64, bytes_max: usize) -> Range {
         let end = end.min(self.visible).min(first.saturating_add(count));
         let mut range = Range { first, next: first, ..Range::default() };
@@ -241,11 +250,12 @@ impl ShardData {
             let start = segment.end_of(from);
             let room = bytes_max.saturating_sub(range.raw_bytes);
             if segment.end_of(to) - start > room {
+                // A part would have to be compressed for this answer alone, and the rest of it for the next one.
+                if range.next > first {
+                    break;
+                }
                 let fits = segment.ends.partition_point(|end| *end <= start + room) as u64;
-                to = if range.next == first { fits.max(from + 1) } else { fits };
-            }
-            if to <= from {
-                break;
+                to = fits.max(from + 1);
             }
             range.raw_bytes += segment.end_of(to) - start;
             range.logs += segment.logs_before(to) - segment.logs_before(from);
@@ -321,6 +331,17 @@ impl Range {
         raw
     }
 
+    /// What it is made of; none while part of it may still grow.
+    pub(crate) fn pieces(&self) -> Option<Vec<Piece>> {
+        let piece = |part: &Part| {
+            // The open segment was copied, and nobody else has the copy.
+            let is_sealed = Arc::strong_count(&part.segment) > 1;
+            let Part { segment, from, to } = part;
+            is_sealed.then(|| Piece { segment: Arc::clone(segment), from: *from, to: *to })
+        };
+        self.parts.iter().map(piece).collect()
+    }
+
     /// The body of an answer. lz4 joins what lies compressed; the other encodings are made for each answer.
     pub(crate) fn compose(&self, codec: Codec) -> Result<Vec<u8>> {
         if self.parts.is_empty() {
@@ -342,6 +363,12 @@ impl Range {
         let mut joiner = Joiner::with_capacity(blocks().map(|block| block.len() + 8).sum());
         blocks().for_each(|block| joiner.push(block));
         Ok(joiner.finish())
+    }
+}
+
+impl PartialEq for Piece {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.segment, &other.segment) && (self.from, self.to) == (other.from, other.to)
     }
 }
 

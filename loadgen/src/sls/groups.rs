@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::api::{Call, Service};
 use super::error::{ApiError, ApiResult};
 use super::http::Reply;
-use super::lease::{Leases, Refusal};
+use super::lease::{Leases, Refusal, Settings};
 use super::stats::add;
 use super::world::{Checkpoint, Commit, Group, Logstore};
 
@@ -55,7 +55,9 @@ impl Service {
             let text = format!("a logstore has at most {} consumer groups", self.config.groups_max);
             return Err(ApiError::new("ConsumerGroupQuotaExceed", text));
         }
-        let leases = Leases::new(timeout_ms, body.order, self.config.assign_delay_ms());
+        let assign_delay_ms = call.levers.assign_delay_ms();
+        let settings = Settings { timeout_ms, in_order: body.order, assign_delay_ms };
+        let leases = Leases::new(settings, &body.name, logstore.place.clone());
         logstore.add_group(call.now_ms, &body.name, leases);
         Ok(Reply::new(200))
     }
@@ -73,7 +75,7 @@ impl Service {
         let mut world = self.world();
         let logstore = world.logstore(&call.project, &call.route.logstore)?;
         logstore.group(&call.route.group)?;
-        logstore.groups.remove(&call.route.group);
+        logstore.delete_group(call.now_ms, &call.route.group);
         Ok(Reply::new(200))
     }
 
@@ -147,11 +149,18 @@ impl Service {
             return Err(ApiError::parameter("forceSuccess must be true when consumer is empty"));
         }
         let mut world = self.world();
+        let journal = world.journal.clone();
         let logstore = world.logstore(&call.project, &call.route.logstore)?;
+        if let Ok(group) = logstore.group(&call.route.group) {
+            group.leases.expire(call.now_ms);
+        }
+        // Before it acts: to finish a shard moves its lease.
+        let seq = journal.number();
         let position =
             logstore.shard(body.shard).ok().and_then(|shard| shard.group_of(&body.checkpoint).ok());
         let outcome = save(logstore, call, &body, consumer, force);
         world.record(Commit {
+            seq,
             at_ms: call.now_ms,
             project: call.project.clone(),
             logstore: call.route.logstore.clone(),
@@ -187,10 +196,9 @@ fn save(
         Ok(shard.is_finished_at(position))
     });
     let group = logstore.group(&call.route.group)?;
-    group.leases.expire(call.now_ms);
     group
         .leases
-        .may_commit(body.shard, consumer, force)
+        .may_commit(body.shard, consumer, force, finishes == Ok(true))
         .map_err(|refusal| refused(refusal, body.shard, consumer))?;
     let finishes = finishes?;
     group.leases.committed(call.now_ms, body.shard, consumer, finishes);

@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     Heartbeat,
     UpdateCheckpoint,
     GetCheckpoint,
+    CreateProject,
 }
 
 /// A call and what its path names.
@@ -62,6 +63,9 @@ pub const KIND_NAMES: &[&str] = &[
     "heartbeat",
     "checkpoint",
     "get-checkpoint",
+    "create-project",
+    // Not a call of the service: the keys of a RAM role.
+    "metadata",
 ];
 
 impl Kind {
@@ -74,6 +78,7 @@ impl Kind {
     pub(crate) fn action(self) -> &'static str {
         match self {
             Self::GetProject => "log:GetProject",
+            Self::CreateProject => "log:CreateProject",
             Self::ListLogstores => "log:ListLogStores",
             Self::CreateLogstore => "log:CreateLogStore",
             Self::GetLogstore => "log:GetLogStore",
@@ -140,10 +145,14 @@ impl Route {
         Ok(route)
     }
 
-    /// What a fault plan is asked: the call, and the shard where there is one.
-    pub(crate) fn fault_kind(&self) -> String {
-        self.shard
-            .map_or_else(|| self.kind.name().to_owned(), |shard| format!("{}/{shard}", self.kind.name()))
+    /// What a fault plan is asked: the call, and the shard or the consumer where there is one.
+    pub(crate) fn fault_kind(&self, request: &Request) -> String {
+        let name = self.kind.name();
+        match (self.shard, request.param("consumer")) {
+            (Some(shard), _) => format!("{name}/{shard}"),
+            (None, Some(consumer)) => format!("{name}/{consumer}"),
+            (None, None) => name.to_owned(),
+        }
     }
 }
 
@@ -156,6 +165,7 @@ fn locate(request: &Request) -> ApiResult<Route> {
     };
     match parts.as_slice() {
         [""] if method == "GET" => plain(Kind::GetProject),
+        [""] if method == "POST" => plain(Kind::CreateProject),
         ["logstores"] => match method {
             "GET" => plain(Kind::ListLogstores),
             "POST" => plain(Kind::CreateLogstore),
@@ -236,6 +246,7 @@ mod tests {
     fn every_call_is_found() {
         let calls = [
             ("GET /", "get-project", None),
+            ("POST /", "create-project", None),
             ("GET /logstores?offset=0&size=10", "list-logstores", None),
             ("POST /logstores", "create-logstore", None),
             ("GET /logstores/l", "get-logstore", None),

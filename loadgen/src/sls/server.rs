@@ -22,6 +22,8 @@ use super::admin::Admin;
 use super::api::Service;
 use super::auth::AccessKey;
 use super::http::{self, Handler};
+use super::journal::{Event, Judgement};
+use super::levers::Levers;
 use super::route::KIND_NAMES;
 use super::spoil::WORDS;
 use super::stats::{Stats, add};
@@ -52,13 +54,15 @@ impl SlsServer {
     /// Binds and starts serving, on threads of its own.
     pub fn start(config: SlsConfig) -> Result<Self> {
         let faults = FaultPlan::parse(&config.faults)?;
+        let levers = Levers::new(&config)?;
         faults.check(KIND_NAMES, WORDS)?;
         ensure!(!config.stores.is_empty(), "the emulator needs a project and a logstore");
         let now_ms = super::clock::unix_ms().saturating_add_signed(config.clock_skew_ms);
         let mut world = World::default();
         for (project, logstore) in &config.stores {
+            let made = Logstore::new(now_ms, config.shards, world.journal.at(project, logstore));
             let project = world.projects.entry(project.clone()).or_insert_with(|| Project::new(now_ms));
-            project.logstores.insert(logstore.clone(), Logstore::new(now_ms, config.shards));
+            project.logstores.insert(logstore.clone(), made);
         }
         let tls = config.tls_dir.as_deref().map(|dir| identity(&config, dir)).transpose()?;
         let listener =
@@ -70,7 +74,7 @@ impl SlsServer {
         let addr = listener.local_addr()?;
         let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let runtime = runtime(&config)?;
-        let service = Arc::new(Service::new(config, world, faults));
+        let service = Arc::new(Service::new(config, levers, world, faults));
         let (stop, stopped) = watch::channel(false);
         let (open, closed) = mpsc::channel();
         let acceptor = tls.as_ref().map(|(identity, _)| TlsAcceptor::from(Arc::clone(&identity.config)));
@@ -119,6 +123,23 @@ impl SlsServer {
     /// Attempts to save checkpoints, taken and refused, in order.
     pub fn commits(&self) -> Vec<Commit> {
         self.service.world().commits.iter().cloned().collect()
+    }
+
+    /// What happened, from this number on: consumers, leases, pulls.
+    pub fn events(&self, from: u64) -> Vec<Event> {
+        let journal = self.service.world().journal.clone();
+        journal.events(from)
+    }
+
+    /// Whether any shard was read or committed by a consumer that did not have it.
+    pub fn judge(&self) -> Judgement {
+        let world = self.service.world();
+        world.journal.judge(&world.commits)
+    }
+
+    /// Changes limits, retention and the like while it runs.
+    pub fn set(&self, change: impl FnOnce(&mut Levers)) {
+        self.service.move_levers(change);
     }
 
     /// The first project's first logstore.

@@ -16,7 +16,7 @@ use super::api::Service;
 use super::data::Segment;
 use super::error::{ApiError, ApiResult};
 use super::lease::LeaseState;
-use super::world::Logstore;
+use super::world::{Cut, Logstore};
 use crate::payload::{LogGroup, Payload};
 
 /// A logstore.
@@ -157,14 +157,17 @@ impl<'a> Store<'a> {
 
     /// Splits a shard in its middle; answers with the shards involved, parent first.
     pub fn split(&self, shard: u32) -> Result<Vec<u32>> {
-        let now_ms = self.service.now_ms();
-        self.with(|logstore| logstore.split(now_ms, shard, None))
+        self.split_into(shard, 2)
+    }
+
+    /// Splits a shard into so many of the same width; answers with the shards involved, parent first.
+    pub fn split_into(&self, shard: u32, count: u32) -> Result<Vec<u32>> {
+        self.reshape(|logstore, now_ms| logstore.split(now_ms, shard, Cut::Into(count)))
     }
 
     /// Merges a shard with its right neighbour; answers with the shards involved, child last.
     pub fn merge(&self, shard: u32) -> Result<Vec<u32>> {
-        let now_ms = self.service.now_ms();
-        self.with(|logstore| logstore.merge(now_ms, shard))
+        self.reshape(|logstore, now_ms| logstore.merge(now_ms, shard))
     }
 
     /// Forgets the log groups of a shard before this one.
@@ -178,6 +181,12 @@ impl<'a> Store<'a> {
         })
     }
 
+    /// Removes a read-only shard with all that it holds, as retention does in the end.
+    pub fn vanish(&self, shard: u32) -> Result<()> {
+        let now_ms = self.service.now_ms();
+        self.with(|logstore| logstore.vanish(now_ms, shard))
+    }
+
     /// Takes a shard away from its holder at once. True if somebody held it.
     pub fn revoke(&self, group: &str, shard: u32) -> Result<bool> {
         let now_ms = self.service.now_ms();
@@ -186,12 +195,14 @@ impl<'a> Store<'a> {
 
     /// Starts the hand-over of a shard to a live consumer. True if it applies.
     pub fn hand_over(&self, group: &str, shard: u32, to: &str) -> Result<bool> {
-        self.with(|logstore| Ok(logstore.group(group)?.leases.hand_over(shard, to)))
+        let now_ms = self.service.now_ms();
+        self.with(|logstore| Ok(logstore.group(group)?.leases.hand_over(now_ms, shard, to)))
     }
 
     /// Deletes a consumer group with its checkpoints. True if it was there.
     pub fn delete_group(&self, group: &str) -> Result<bool> {
-        self.with(|logstore| Ok(logstore.groups.remove(group).is_some()))
+        let now_ms = self.service.now_ms();
+        self.with(|logstore| Ok(logstore.delete_group(now_ms, group)))
     }
 
     /// One shard.
@@ -260,11 +271,30 @@ impl<'a> Store<'a> {
         }))
     }
 
+    fn reshape(&self, act: impl FnOnce(&mut Logstore, u64) -> ApiResult<Vec<u32>>) -> Result<Vec<u32>> {
+        let now_ms = self.service.now_ms();
+        let over_needs_commit = self.service.levers().over_needs_commit;
+        self.with(|logstore| {
+            let involved = act(logstore, now_ms)?;
+            if !over_needs_commit {
+                logstore.finish_drained(now_ms);
+            }
+            Ok(involved)
+        })
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Logstore) -> ApiResult<T>) -> Result<T> {
+        let retention_ms = self.service.levers().retention_ms();
+        let now_ms = self.service.now_ms();
         let mut world = self.service.world();
         world
             .logstore(&self.project, &self.logstore)
-            .and_then(act)
+            .and_then(|logstore| {
+                if let Some(retention_ms) = retention_ms {
+                    logstore.retain(now_ms, retention_ms);
+                }
+                act(logstore)
+            })
             .map_err(|ApiError { code, message, .. }| anyhow!("{code}: {message}"))
     }
 }

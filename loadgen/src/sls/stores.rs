@@ -14,11 +14,20 @@ use super::codec::Codec;
 use super::error::{ApiError, ApiResult};
 use super::http::Reply;
 use super::stats::add;
-use super::world::{Logstore, Shard};
+use super::world::{Cut, Logstore, Project, Shard};
 use crate::payload::{LogGroup, LogTag};
 
 /// Documents say 5 MB to 10 MB; the client's own limit is 30 MB.
 const PUT_RAW_MAX: usize = 10 << 20;
+
+#[derive(Deserialize)]
+struct ProjectBody {
+    #[serde(rename = "projectName")]
+    name: String,
+    /// Description, resource group and the like.
+    #[serde(flatten)]
+    _others: Map<String, Value>,
+}
 
 #[derive(Deserialize)]
 struct CreateBody {
@@ -42,11 +51,16 @@ impl Service {
     }
 
     pub(crate) fn split(&self, call: &Call<'_>) -> ApiResult<Reply> {
-        let key = call.request.param("key").map(parse_key).transpose()?;
-        if call.request.param("shardCount").is_some_and(|count| count != "2") {
-            return Err(ApiError::parameter("this emulator splits into 2 shards"));
-        }
-        self.reshape(call, |logstore, shard| logstore.split(call.now_ms, shard, key))
+        let cut = match (call.request.param("key"), call.request.param("shardCount")) {
+            (Some(key), None | Some("2")) => Cut::At(parse_key(key)?),
+            (None, None) => Cut::Into(2),
+            (None, Some(count)) => match count.parse() {
+                Ok(count @ 2..=256) => Cut::Into(count),
+                _ => return Err(ApiError::parameter(format!("shardCount {count} is not in [2, 256]"))),
+            },
+            (Some(_), Some(_)) => return Err(ApiError::parameter("a key splits into 2 shards")),
+        };
+        self.reshape(call, |logstore, shard| logstore.split(call.now_ms, shard, cut))
     }
 
     pub(crate) fn merge(&self, call: &Call<'_>) -> ApiResult<Reply> {
@@ -65,6 +79,23 @@ impl Service {
             "createTime": project.created_s.to_string(),
             "lastModifyTime": project.created_s.to_string(),
         })))
+    }
+
+    pub(crate) fn create_project(&self, call: &Call<'_>) -> ApiResult<Reply> {
+        let body: ProjectBody = call.json()?;
+        if body.name != call.project {
+            let text = format!("projectName {} is not that of the host, {}", body.name, call.project);
+            return Err(ApiError::parameter(text));
+        }
+        let mut world = self.world();
+        if world.projects.contains_key(&body.name) {
+            return Err(ApiError::new(
+                "ProjectAlreadyExist",
+                format!("project {} already exists", body.name),
+            ));
+        }
+        world.projects.insert(body.name, Project::new(call.now_ms));
+        Ok(Reply::new(200))
     }
 
     pub(crate) fn list_logstores(&self, call: &Call<'_>) -> ApiResult<Reply> {
@@ -89,6 +120,7 @@ impl Service {
             return Err(ApiError::parameter("a logstore has a name and 1 to 256 shards"));
         }
         let mut world = self.world();
+        let place = world.journal.at(&call.project, &body.name);
         let project = world.project(&call.project)?;
         if project.logstores.contains_key(&body.name) {
             return Err(ApiError::new(
@@ -96,7 +128,7 @@ impl Service {
                 format!("logstore {} already exists", body.name),
             ));
         }
-        let mut logstore = Logstore::new(call.now_ms, body.shards);
+        let mut logstore = Logstore::new(call.now_ms, body.shards, place);
         logstore.ttl_days = body.ttl.unwrap_or(30);
         logstore.append_meta = body.append_meta;
         project.logstores.insert(body.name, logstore);
@@ -158,6 +190,9 @@ impl Service {
         let logstore = world.logstore(&call.project, &call.route.logstore)?;
         let shard = call.route.shard.ok_or_else(|| ApiError::parameter("the path names no shard"))?;
         let involved = act(logstore, shard)?;
+        if !call.levers.over_needs_commit {
+            logstore.finish_drained(call.now_ms);
+        }
         Ok(Reply::json(
             &involved.iter().filter_map(|id| logstore.shards.get(id)).map(Shard::describe).collect(),
         ))

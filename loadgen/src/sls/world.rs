@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::data::ShardData;
 use super::error::{ApiError, ApiResult};
+use super::journal::{Journal, Place};
 use super::lease::Leases;
 
 /// All projects.
@@ -23,12 +24,15 @@ use super::lease::Leases;
 pub(crate) struct World {
     pub(crate) projects: BTreeMap<String, Project>,
     pub(crate) commits: VecDeque<Commit>,
+    pub(crate) journal: Journal,
 }
 
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) created_s: u64,
     pub(crate) logstores: BTreeMap<String, Logstore>,
+    /// Reads of the current minute.
+    pub(crate) reads: ReadQuota,
 }
 
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Logstore {
     pub(crate) append_meta: bool,
     pub(crate) shards: BTreeMap<u32, Shard>,
     pub(crate) groups: BTreeMap<String, Group>,
+    /// Where its events are written down.
+    pub(crate) place: Place,
     shards_made: u32,
     /// Turns over the read-write shards for load-balanced writes.
     pub(crate) puts: usize,
@@ -56,12 +62,13 @@ pub(crate) struct Shard {
     base: u64,
     pub(crate) data: ShardData,
     pub(crate) reads: ReadQuota,
+    pub(crate) place: Place,
 }
 
-/// Reads of the current second.
+/// Reads of the current second or minute.
 #[derive(Debug, Default)]
 pub(crate) struct ReadQuota {
-    second: u64,
+    period: u64,
     pub(crate) count: u64,
     pub(crate) bytes: u64,
 }
@@ -82,6 +89,8 @@ pub(crate) struct Checkpoint {
 /// One attempt to save a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Commit {
+    /// Its place in the order of all events.
+    pub seq: u64,
     /// When (unix ms).
     pub at_ms: u64,
     /// Project.
@@ -100,6 +109,15 @@ pub struct Commit {
     pub force: bool,
     /// The error code of a refusal; none when it was taken.
     pub refused: Option<String>,
+}
+
+/// Where a shard is split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// At this key.
+    At(u128),
+    /// Into so many shards of the same width.
+    Into(u32),
 }
 
 const COMMITS_MAX: usize = 1_000_000;
@@ -133,19 +151,20 @@ impl World {
 
 impl Project {
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { created_s: now_ms / 1000, logstores: BTreeMap::new() }
+        Self { created_s: now_ms / 1000, logstores: BTreeMap::new(), reads: ReadQuota::default() }
     }
 }
 
 impl Logstore {
     /// A logstore whose key space is split evenly over its shards.
-    pub(crate) fn new(now_ms: u64, shards: u32) -> Self {
+    pub(crate) fn new(now_ms: u64, shards: u32, place: Place) -> Self {
         let mut made = Self {
             created_s: now_ms / 1000,
             ttl_days: 30,
             append_meta: false,
             shards: BTreeMap::new(),
             groups: BTreeMap::new(),
+            place,
             shards_made: 0,
             puts: 0,
         };
@@ -168,18 +187,30 @@ impl Logstore {
         self.groups.get_mut(name).ok_or_else(|| no_group(name))
     }
 
-    /// Splits a shard at a key, or in its middle. Answers with the shards involved.
-    pub(crate) fn split(&mut self, now_ms: u64, shard: u32, key: Option<u128>) -> ApiResult<Vec<u32>> {
+    /// Splits a shard. Answers with the shards involved, the parent first.
+    pub(crate) fn split(&mut self, now_ms: u64, shard: u32, cut: Cut) -> ApiResult<Vec<u32>> {
         let parent = self.writable(shard)?;
         let (begin, end) = (parent.begin, parent.end);
-        let key = key.unwrap_or(begin + (end - begin) / 2);
-        if key <= begin || key >= end {
-            return Err(ApiError::parameter(format!("key {key:032x} is not inside of shard {shard}")));
-        }
+        let mut borders = match cut {
+            Cut::At(key) if key > begin && key < end => vec![begin, key],
+            Cut::At(key) => {
+                return Err(ApiError::parameter(format!("key {key:032x} is not inside of shard {shard}")));
+            }
+            Cut::Into(count) => {
+                let step = (end - begin) / u128::from(count.max(1));
+                if count < 2 || step == 0 {
+                    return Err(ApiError::parameter(format!("shard {shard} cannot become {count} shards")));
+                }
+                (0..count).map(|index| begin + step * u128::from(index)).collect()
+            }
+        };
+        borders.push(end);
         parent.readonly_since_ms = Some(now_ms);
-        let left = self.add_shard(now_ms, begin, key, &[shard]);
-        let right = self.add_shard(now_ms, key, end, &[shard]);
-        Ok(vec![shard, left, right])
+        let mut involved = vec![shard];
+        for (from, to) in borders.iter().zip(borders.iter().skip(1)) {
+            involved.push(self.add_shard(now_ms, *from, *to, &[shard]));
+        }
+        Ok(involved)
     }
 
     /// Merges a shard with its right neighbour. Answers with the shards involved.
@@ -214,9 +245,44 @@ impl Logstore {
             .map(|shard| shard.id)
             .collect();
         for shard in gone {
-            self.shards.remove(&shard);
-            self.groups.values_mut().for_each(|group| group.leases.remove_shard(now_ms, shard));
+            self.remove_shard(now_ms, shard);
         }
+    }
+
+    /// A read-only shard goes with all that it holds, as it does when retention has passed.
+    pub(crate) fn vanish(&mut self, now_ms: u64, shard: u32) -> ApiResult<()> {
+        if self.shard(shard)?.readonly_since_ms.is_none() {
+            return Err(ApiError::parameter(format!("shard {shard} is readwrite")));
+        }
+        self.remove_shard(now_ms, shard);
+        Ok(())
+    }
+
+    /// Deletes a consumer group with its checkpoints. True if it was there.
+    pub(crate) fn delete_group(&mut self, now_ms: u64, name: &str) -> bool {
+        let Some(group) = self.groups.remove(name) else { return false };
+        group.leases.delete(now_ms);
+        true
+    }
+
+    /// Read-only shards that a group had consumed to their end before are over for it.
+    pub(crate) fn finish_drained(&mut self, now_ms: u64) {
+        let Self { groups, shards, .. } = self;
+        for Group { leases, checkpoints } in groups.values_mut() {
+            for (id, saved) in checkpoints {
+                let is_over = |shard: &Shard| {
+                    shard.group_of(&saved.cursor).is_ok_and(|position| shard.is_finished_at(position))
+                };
+                if shards.get(id).is_some_and(is_over) {
+                    leases.finished(now_ms, *id);
+                }
+            }
+        }
+    }
+
+    fn remove_shard(&mut self, now_ms: u64, shard: u32) {
+        self.shards.remove(&shard);
+        self.groups.values_mut().for_each(|group| group.leases.remove_shard(now_ms, shard));
     }
 
     /// Makes a group that knows all shards.
@@ -245,10 +311,11 @@ impl Logstore {
             created_s: now_ms / 1000,
             readonly_since_ms: None,
             parents: parents.to_vec(),
-            // Nanoseconds of its birth, apart by shard so that a cursor of another shard is noticed.
-            base: now_ms * 1_000_000 + u64::from(id) * 1_000_000_000_000,
+            // Nanoseconds of its birth, apart by shard and logstore so that a cursor of another one is noticed.
+            base: now_ms * 1_000_000 + (u64::from(id) * 100 + self.place.number() % 100) * 100_000_000_000,
             data: ShardData::default(),
             reads: ReadQuota::default(),
+            place: self.place.clone(),
         };
         self.shards.insert(id, shard);
         self.groups.values_mut().for_each(|group| group.leases.add_shard(now_ms, id, parents));
@@ -298,10 +365,10 @@ impl Shard {
 }
 
 impl ReadQuota {
-    /// Starts over with each second.
-    pub(crate) fn turn(&mut self, now_ms: u64) {
-        if self.second != now_ms / 1000 {
-            *self = Self { second: now_ms / 1000, count: 0, bytes: 0 };
+    /// Starts over with each period.
+    pub(crate) fn turn(&mut self, period: u64) {
+        if self.period != period {
+            *self = Self { period, count: 0, bytes: 0 };
         }
     }
 }
@@ -342,34 +409,42 @@ mod tests {
 
     #[test]
     fn four_shards_split_the_space_as_documented() {
-        let logstore = Logstore::new(0, 4);
+        let logstore = Logstore::new(0, 4, Place::default());
         let begins: Vec<String> =
             logstore.shards.values().map(|shard| format!("{:032x}", shard.begin)).collect();
         let digits: Vec<&str> = begins.iter().map(|key| &key[..4]).collect();
         assert_eq!(digits, ["0000", "4000", "8000", "c000"]);
         for shards in 1..20 {
-            assert!(covers_the_key_space(&Logstore::new(0, shards)), "{shards}");
+            assert!(covers_the_key_space(&Logstore::new(0, shards, Place::default())), "{shards}");
         }
     }
 
     #[test]
     fn splits_and_merges_keep_the_space_whole_and_ids_new() {
-        let mut logstore = Logstore::new(0, 2);
-        assert_eq!(logstore.split(1, 0, None).unwrap(), [0, 2, 3]);
+        let mut logstore = Logstore::new(0, 2, Place::default());
+        assert_eq!(logstore.split(1, 0, Cut::Into(2)).unwrap(), [0, 2, 3]);
         assert!(covers_the_key_space(&logstore));
         assert_eq!(logstore.merge(2, 3).unwrap(), [3, 1, 4]);
         assert!(covers_the_key_space(&logstore));
-        assert_eq!(logstore.split(3, 0, None).unwrap_err().code, "ParameterInvalid");
+        assert_eq!(logstore.split(3, 0, Cut::Into(2)).unwrap_err().code, "ParameterInvalid");
         assert_eq!(logstore.merge(3, 4).unwrap_err().code, "ParameterInvalid");
-        assert_eq!(logstore.split(3, 9, None).unwrap_err().code, "ShardNotExist");
-        assert_eq!(logstore.split(3, 2, Some(0)).unwrap_err().code, "ParameterInvalid");
-        assert_eq!(logstore.split(4, 2, Some(5)).unwrap(), [2, 5, 6]);
+        assert_eq!(logstore.split(3, 9, Cut::Into(2)).unwrap_err().code, "ShardNotExist");
+        assert_eq!(logstore.split(3, 2, Cut::At(0)).unwrap_err().code, "ParameterInvalid");
+        assert_eq!(logstore.split(4, 2, Cut::At(5)).unwrap(), [2, 5, 6]);
         assert!(covers_the_key_space(&logstore));
+        assert_eq!(logstore.split(5, 4, Cut::Into(3)).unwrap(), [4, 7, 8, 9]);
+        assert!(covers_the_key_space(&logstore));
+        assert_eq!(logstore.split(5, 7, Cut::Into(1)).unwrap_err().code, "ParameterInvalid");
+        // Shard 5 holds five keys only.
+        assert_eq!(logstore.split(5, 5, Cut::Into(6)).unwrap_err().code, "ParameterInvalid");
+        assert_eq!(logstore.vanish(6, 7).unwrap_err().code, "ParameterInvalid");
+        logstore.vanish(6, 4).unwrap();
+        assert!(covers_the_key_space(&logstore) && !logstore.shards.contains_key(&4));
     }
 
     #[test]
     fn cursors_are_base64_of_decimals_and_only_their_own_shard_takes_them() {
-        let mut logstore = Logstore::new(1_767_322_999_000, 2);
+        let mut logstore = Logstore::new(1_767_322_999_000, 2, Place::default());
         let shard = logstore.shard(0).unwrap();
         assert_eq!(shard.cursor(0), "MTc2NzMyMjk5OTAwMDAwMDAwMA==");
         shard.data.append(b"", 0, 0);
@@ -386,9 +461,9 @@ mod tests {
 
     #[test]
     fn read_only_shards_vanish_with_their_data() {
-        let mut logstore = Logstore::new(0, 1);
+        let mut logstore = Logstore::new(0, 1, Place::default());
         logstore.shard(0).unwrap().data.append(b"", 0, 1_000);
-        logstore.split(2_000, 0, None).unwrap();
+        logstore.split(2_000, 0, Cut::Into(2)).unwrap();
         logstore.retain(10_000, 9_500);
         assert!(logstore.shards.contains_key(&0));
         logstore.retain(20_000, 9_500);

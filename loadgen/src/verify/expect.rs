@@ -44,6 +44,8 @@ pub struct Expected {
     nanos: u32,
     metadata: Vec<(&'static str, String)>,
     event: Vec<(String, String)>,
+    /// How many of them the group gives: topic, source, tags.
+    of_group: usize,
 }
 
 /// How well an envelope agrees.
@@ -70,6 +72,7 @@ impl Expected {
         event.extend(
             group.log_tags.iter().map(|tag| (format!("__tag__:{}", lossy(&tag.key)), lossy(&tag.value))),
         );
+        let of_group = event.len();
         event.extend(log.contents.iter().map(|content| (lossy(&content.key), lossy(&content.value))));
         let host = metadata.host.replace("{__source__}", &source);
         let metadata = [
@@ -83,7 +86,21 @@ impl Expected {
             nanos: log.time_ns.unwrap_or(0),
             metadata: metadata.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
             event,
+            of_group,
         }
+    }
+
+    /// The same with a member between those of the group and those of the log.
+    #[must_use]
+    pub fn with_member(mut self, key: &str, value: String) -> Self {
+        self.event.insert(self.of_group, (key.to_owned(), value));
+        self.of_group += 1;
+        self
+    }
+
+    /// Keys and values of the event, in order.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.event
     }
 
     /// The event as `serde_json` writes it.
@@ -135,7 +152,8 @@ impl Expected {
         }
     }
 
-    fn compare_event(&self, text: &str) -> Result<Fidelity, String> {
+    /// Compares with the event alone; the error says what differs.
+    pub fn compare_event(&self, text: &str) -> Result<Fidelity, String> {
         if text == self.event_text() {
             return Ok(Fidelity::Exact);
         }

@@ -148,6 +148,34 @@ def stores(version):
     refused("LogStoreNotExist", 404, c.list_shards, P, name)
 
 
+def filters(version):
+    c = client(version)
+    name = "filtered-by-" + version
+    c.create_logstore(P, name, ttl=3, shard_count=1)
+    for base in (0, 10, 20):
+        items = [item(n) for n in range(base, base + 10)]
+        c.put_logs(PutLogsRequest(P, name, "topic", "192.0.2.10", items, None, True, [("tag", "v")]))
+    begin, end = c.get_begin_cursor(P, name, 0).get_cursor(), c.get_end_cursor(P, name, 0).get_cursor()
+    for how in ({}, {"accept_compress_type": "zstd"}, {"compress": False}):
+        query = "* | where cast(n as bigint) >= 25 and 消息 like '你好%' and not n in ('27', '28')"
+        answer = c.pull_logs(P, name, 0, begin, query=query, **how)
+        assert [log["n"] for log in answer.get_flatten_logs_json()] == ["25", "26", "29"], how
+        assert answer.get_next_cursor() == end
+        assert (answer.get_loggroup_count(), answer.get_raw_log_group_count_before_query()) == (1, 3)
+        assert answer.get_raw_size_before_query() > 5 * answer.get_raw_size(), answer.get_raw_size_before_query()
+    # Nothing passes, and the cursor moves on.
+    answer = c.pull_logs(P, name, 0, begin, count=2, query="* | where n = '25'")
+    assert answer.get_loggroup_count() == 0 and answer.get_next_cursor() not in (begin, end)
+    answer = c.pull_logs(P, name, 0, answer.get_next_cursor(), count=2, query="* | where n = '25' | project n")
+    assert [(x.Key, x.Value) for x in answer.get_loggroup_list().LogGroups[0].Logs[0].Contents] == [("n", "25")]
+    assert answer.get_loggroup_list().LogGroups[0].Logs[0].Time_ns == 123_456_789
+    answer = c.pull_logs(P, name, 0, begin, processor="low")
+    assert len(answer.get_flatten_logs_json()) == 10 and answer.get_loggroup_count() == 1
+    refused("ParameterInvalid", 400, c.pull_logs, P, name, 0, begin, query="* | extend a = n")
+    refused("ParameterInvalid", 400, c.pull_logs, P, name, 0, begin, processor="no-such-processor")
+    c.delete_logstore(P, name)
+
+
 def refusals(version):
     c = client(version)
     refused("LogStoreNotExist", 404, c.list_shards, P, "no-such-logstore")
@@ -162,10 +190,21 @@ def refusals(version):
         refused("SignatureNotMatch", 401, elsewhere.list_shards, P, L)
 
 
+def temporary(version):
+    def with_token(token):
+        return LogClient(reach.ENDPOINT, "temporary", "its-secret", token, auth_version=version, region="cn-hangzhou")
+
+    assert len(with_token("its-token").list_shards(P, L).shards) == 2
+    refused("Unauthorized", 401, with_token("another-token").list_shards, P, L)
+    refused("Unauthorized", 401, with_token(None).list_shards, P, L)
+
+
 for number, version in enumerate(("v1", "v4")):
     writes_and_pulls(version, number * 100)
     cursors(version)
     groups(version)
     stores(version)
+    filters(version)
     refusals(version)
+    temporary(version)
     print("calls", version, "ok", flush=True)

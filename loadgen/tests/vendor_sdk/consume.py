@@ -1,5 +1,10 @@
-"""One consumer of the vendor's consumer library. Prints `shard value-of-seq` for every log; ends when stdin does."""
+"""One consumer of the vendor's consumer library. Prints `shard value-of-seq` for every log; ends when stdin does.
+
+The environment variable CONSUME may hold more arguments of its LogHubConfig as JSON.
+"""
+import json
 import logging
+import os
 import sys
 
 import reach
@@ -22,10 +27,11 @@ class Processor(ConsumerProcessorBase):
         self.save_checkpoint(check_point_tracker, force=True)
 
 
+more = {"heartbeat_interval": 1, "data_fetch_interval": 0.2}
+more.update(json.loads(os.environ.get("CONSUME", "{}")))
 option = LogHubConfig(reach.ENDPOINT, reach.KEY, reach.SECRET, reach.PROJECT, reach.LOGSTORE, GROUP, NAME,
-                      cursor_position=CursorPosition.BEGIN_CURSOR, heartbeat_interval=1, data_fetch_interval=0.2,
-                      worker_pool_size=4, auth_version=VERSION, region="cn-hangzhou",
-                      accept_compress_type=COMPRESSION)
+                      cursor_position=CursorPosition.BEGIN_CURSOR, worker_pool_size=4, auth_version=VERSION,
+                      region="cn-hangzhou", accept_compress_type=COMPRESSION, **more)
 worker = ConsumerWorker(Processor, option)
 worker.start()
 sys.stdin.read()

@@ -7,18 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use loadgen::payload::{Payload, Profile};
-use loadgen::sink::hec::{AckDelay, HecConfig, HecServer, Mode, Token};
-use loadgen::sink::tls::TlsSettings;
 use loadgen::sls::{AccessKey, Fill, LeaseState, SlsConfig, SlsServer};
-use loadgen::verify::expect::Metadata;
 use loadgen::verify::{Sent, Verdict};
 
+use super::super::DemoSink;
 use super::faults::Faults;
 use super::process;
+use super::sink::{self, Sink};
 
 /// Shards of the logstore.
 pub(super) const SHARDS: u32 = 4;
@@ -37,6 +35,7 @@ pub(super) struct Secrets {
 pub(super) struct Spec<'a> {
     pub(super) folder: &'a Path,
     pub(super) secrets: &'a Secrets,
+    pub(super) sink: DemoSink,
     pub(super) faults: Faults,
     /// Bytes a second.
     pub(super) rate: u64,
@@ -48,9 +47,9 @@ pub(super) struct Spec<'a> {
 #[derive(Debug)]
 pub(super) struct Stage {
     sls: SlsServer,
-    hec: HecServer,
+    sink: Sink,
     payload: Payload,
-    mode: Mode,
+    is_strict: bool,
 }
 
 /// How far the source and the sink are.
@@ -81,9 +80,9 @@ impl Position {
 
 impl Stage {
     /// Starts both servers on free ports of the loopback.
-    pub(super) fn start(spec: Spec<'_>) -> Result<Self> {
+    pub(super) fn start(mut spec: Spec<'_>) -> Result<Self> {
         let payload = Payload::new(Profile::Mixed, SEED).with_logs_per_group(logs_per_group(spec.rate));
-        let mode = if spec.rate <= STRICT_RATE_MAX { Mode::Strict } else { Mode::Fast };
+        let is_strict = spec.rate <= STRICT_RATE_MAX;
         let threads = spec.cores.len().clamp(1, THREADS_MAX);
         let sls = SlsServer::start(SlsConfig {
             threads,
@@ -92,23 +91,22 @@ impl Stage {
             stores: vec![(PROJECT.to_owned(), LOGSTORE.to_owned())],
             shards: SHARDS,
             keys: vec![AccessKey::new(&spec.secrets.key_id, &spec.secrets.key_secret)],
-            faults: spec.faults.sls,
+            faults: std::mem::take(&mut spec.faults.sls),
             ..SlsConfig::default()
         })
         .context("the SLS emulator")?;
-        let hec = HecServer::start(HecConfig {
+        let sink = Sink::start(sink::Spec {
+            kind: spec.sink,
+            token: &spec.secrets.token,
+            faults: &mut spec.faults,
+            payload,
+            is_strict,
             threads,
             cores: spec.cores,
-            tls: Some(TlsSettings::default()),
-            ack_delay: AckDelay { low: ACK_DELAY.0, high: ACK_DELAY.1, ..AckDelay::default() },
-            faults: spec.faults.hec,
-            payload: Some((payload, Metadata::default())),
-            ..HecConfig::new(mode, Token::new(&spec.secrets.token).with_ack())
-        })
-        .context("the HEC sink")?;
-        let pem = hec.ca_pem().unwrap_or_default();
-        std::fs::write(spec.folder.join("hec.pem"), pem).context("the sink's certificate")?;
-        Ok(Self { sls, hec, payload, mode })
+        })?;
+        let pem = sink.ca_pem().unwrap_or_default();
+        std::fs::write(spec.folder.join(SINK_CA), pem).context("the sink's certificate")?;
+        Ok(Self { sls, sink, payload, is_strict })
     }
 
     /// The forwarder's settings; no secret is in them.
@@ -118,15 +116,11 @@ impl Stage {
             "# Made by `sls2siem demo`; access key and token come from the environment.\n\
              [sls]\nendpoint = \"{sls}\"\nproject = \"{PROJECT}\"\nlogstore = \"{LOGSTORE}\"\n\
              consumer_group = \"{GROUP}\"\ncheckpoint_interval = \"1s\"\nca_file = {sls_ca}\n\n\
-             [hec]\nendpoints = [\"{hec}\"]\nack = \"required\"\nca_file = {hec_ca}\n\
-             # The check at the end compares every field as text.\njson_fields = {{}}\n\
-             # Short, so that lost answers are made good while somebody watches.\n\
-             ack_timeout = \"15s\"\ntimeout = \"10s\"\n\n\
+             {sink}\n\
              [runtime]\ncores = \"{core}-{core}\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n",
             sls = self.sls.endpoint(),
             sls_ca = quoted(self.sls.ca_file().unwrap_or(folder)),
-            hec = self.hec.url(),
-            hec_ca = quoted(&folder.join("hec.pem")),
+            sink = self.sink.settings(&folder.join(SINK_CA)),
         )
     }
 
@@ -163,7 +157,7 @@ impl Stage {
 
     /// How far everything is.
     pub(super) fn position(&self) -> Result<Position> {
-        let counts = self.hec.store().counts();
+        let counts = self.sink.counts();
         let store = self.sls.store();
         let (shards, groups) = (store.shards()?, store.groups()?);
         let saved = |shard: &u32| groups.get(GROUP).and_then(|group| group.checkpoints.get(shard)).copied();
@@ -174,7 +168,7 @@ impl Stage {
             sent: shards.iter().map(|(id, view)| (*id, view.visible * per_group)).collect(),
             sent_bytes: shards.values().map(|view| view.visible_bytes).sum(),
             served_bytes: self.sls.stats().raw_bytes,
-            delivered: counts.unique,
+            delivered: counts.delivered,
             duplicates: counts.duplicates,
             waiting: counts.waiting,
             behind: behind.filter(|(_, groups)| *groups > 0).collect(),
@@ -183,33 +177,27 @@ impl Stage {
 
     /// Stored against sent.
     pub(super) fn verdict(&self, position: &Position) -> Verdict {
-        self.hec.verdict(Some(&Sent(position.sent.clone())))
+        self.sink.verdict(&Sent(position.sent.clone()))
     }
 
-    /// What differed, for the first few events that did.
+    /// What differed, for the first few records that did.
     pub(super) fn differences(&self) -> Vec<String> {
-        self.hec.store().samples()
+        self.sink.differences()
+    }
+
+    /// Rules of the sink's protocol that were broken.
+    pub(super) fn broken_rules(&self) -> Vec<String> {
+        self.sink.broken_rules()
     }
 
     /// What the sink did with what it got, in words.
     pub(super) fn sink_mode(&self) -> &'static str {
-        match self.mode {
-            Mode::Strict => "hec, strict: every event parsed and compared with what was sent",
-            Mode::Fast => "hec, fast: the number of every event checked, contents not compared",
-        }
+        self.sink.mode(self.is_strict)
     }
 
     /// Rules of the fault plan that hit, and how often.
     pub(super) fn fault_hits(&self) -> Vec<(String, u64)> {
-        let mut hits: Vec<(String, u64)> = self.sls.fault_hits().into_iter().collect();
-        let stats = self.hec.stats();
-        let rules = stats.get("faults").and_then(|rules| rules.as_array()).into_iter().flatten();
-        hits.extend(
-            rules.filter_map(|rule| {
-                Some((rule.get("rule")?.as_str()?.to_owned(), rule.get("hits")?.as_u64()?))
-            }),
-        );
-        hits
+        self.sls.fault_hits().into_iter().chain(self.sink.fault_hits()).collect()
     }
 }
 
@@ -235,8 +223,8 @@ const STRICT_RATE_MAX: u64 = 20_000_000;
 /// Threads of each server.
 const THREADS_MAX: usize = 4;
 
-/// An indexer's usual time until an event is safe.
-const ACK_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// File of the certificate that the forwarder has to trust.
+const SINK_CA: &str = "sink.pem";
 
 const SEED: u64 = 1;
 

@@ -45,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) faults: Vec<(String, u64)>,
     /// What differed, for the first few events.
     pub(super) differences: Vec<String>,
+    /// Rules of the sink's protocol that were broken.
+    pub(super) broken_rules: Vec<String>,
     /// What the sink looked at.
     pub(super) sink_mode: &'static str,
 }
@@ -78,6 +80,10 @@ impl Outcome {
         }
         if verdict.unexpected > 0 {
             problems.push(format!("{} records arrived that nobody sent", count(verdict.unexpected)));
+        }
+        if !self.broken_rules.is_empty() {
+            let rules = self.broken_rules.join("\n    ");
+            problems.push(format!("messages that break a rule of their protocol:\n    {rules}"));
         }
         if verdict.duplicates > 0 && self.faults.is_empty() {
             let text = "records arrived twice although nothing went wrong on the way";
@@ -126,7 +132,7 @@ impl Outcome {
             line("  by thread", threads.join(", "));
         }
         line("memory", format!("{} at most", megabytes(self.resident_bytes_max)));
-        line("sink", format!("{}; TLS, indexer acknowledgement", self.sink_mode));
+        line("sink", self.sink_mode.to_owned());
         for (rule, hits) in &self.faults {
             line("fault", format!("{rule}: {} times", count(*hits)));
         }
@@ -192,6 +198,7 @@ mod tests {
             interrupted: false,
             faults: Vec::new(),
             differences: Vec::new(),
+            broken_rules: Vec::new(),
             sink_mode: "hec",
         }
     }
@@ -210,11 +217,12 @@ mod tests {
 
     #[test]
     fn every_defect_fails_alone() {
-        let defects: [fn(&mut Outcome); 10] = [
+        let defects: [fn(&mut Outcome); 11] = [
             |o| o.verdict.lost = 1,
             |o| o.verdict.mismatched = 1,
             |o| o.verdict.unexpected = 1,
             |o| o.verdict.duplicates = 1,
+            |o| o.broken_rules = vec!["no priority: 1 times".to_owned()],
             |o| o.position.behind = [(2, 3)].into(),
             |o| o.ended = Some(ExitStatus::from_raw(1 << 8)),
             |o| o.ended = None,

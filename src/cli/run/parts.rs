@@ -12,14 +12,16 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
-    Config, CredentialsConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment,
-    OnExpiredCursor, Pin, PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig,
-    TlsConfig, Verify,
+    DeadLetterConfig, EventShape, HecAck, HecCompression, HecConfig, HecUrl, Moment, OnExpiredCursor, Pin,
+    PipelineConfig, ProxyUrl, Signature, SinkConfig, SlsCompression, SlsConfig, StdoutFormat, TlsConfig,
+    Verify,
 };
 use crate::control::pipeline::WORK_CALLERS;
 use crate::control::placement;
 use crate::control::sls_api::{ApiSpec, CALL_TIMEOUT_MAX};
-use crate::drive::{self, ProxySpec, TargetSpec, TlsSpec};
+use crate::dead_letter::record::Origin;
+use crate::dead_letter::{DeadLetterError, Writer, WriterSpec};
+use crate::drive::{self, ProxySpec, TargetSpec, TlsSpec, clock};
 use crate::proto::format::Encoder;
 use crate::proto::format::hec::{EventForm, HecEncoder, HecParams};
 use crate::proto::format::template::Template;
@@ -32,9 +34,12 @@ use crate::proto::sls::lease::{self, OnExpired};
 use crate::proto::sls::sign::{Credentials, Version};
 use crate::proto::sls::source;
 use crate::proto::time::UnixTime;
+use crate::report::Place;
 
 /// How long a stop may take until what is left is cut.
 const STOP_WAIT: Duration = Duration::from_secs(30);
+/// A stop time counts on the clock of SLS; so much later it has passed there, too.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
 /// Time for a whole pull.
 const PULL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Decompressed bytes that a pull aims at: fits the cache of a core, and few wakes.
@@ -45,7 +50,7 @@ const RAW_BYTES_MAX: u64 = 64 << 20;
 const ACK_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The way to SLS, for both planes.
-pub(super) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
+pub(in crate::cli) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
     ApiSpec {
         endpoint: sls.endpoint.clone(),
         project: sls.project.clone(),
@@ -65,7 +70,13 @@ pub(super) fn api(sls: &SlsConfig, consumer: &str) -> ApiSpec {
 
 /// What the lease needs to know.
 pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Params {
+    let (now, wall) = (clock::now(), clock::wall());
     lease::Params {
+        stop: sls.stop.map(UnixTime::from_secs).map(|at| lease::Bound {
+            at,
+            pause_from: now + at.since(wall),
+            known_from: now + (at + STOP_MARGIN).since(wall),
+        }),
         group: sls.consumer_group.clone(),
         heartbeat_interval: sls.heartbeat_interval,
         timeout: sls.timeout,
@@ -89,19 +100,30 @@ pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Param
 }
 
 /// What the core of a pipeline needs on each executor. The error is a text for the operator.
-pub(super) fn core(
+pub(in crate::cli) fn core(
     config: &PipelineConfig,
     caller: Caller,
     credentials: Credentials,
+    dead_letter: bool,
 ) -> Result<pipeline::Params, String> {
     let (encoder, sink, batch_bytes, batch_age) = match &config.sink {
         SinkConfig::Hec(hec) => (encoder(&config.sls, hec)?, hec_sink(hec), hec.batch_bytes, hec.batch_age),
-        SinkConfig::Stdout(_) => {
-            let host = Template::parse("{__source__}").map_err(|error| error.to_string())?;
-            let encoder = Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }));
+        SinkConfig::Syslog(syslog) => (
+            super::syslog::encoder(syslog)?,
+            super::syslog::sink(syslog),
+            syslog.batch_bytes,
+            syslog.batch_age,
+        ),
+        SinkConfig::Stdout(stdout) => {
+            let encoder = match stdout.format {
+                StdoutFormat::Hec => {
+                    let host = Template::parse("{__source__}").map_err(|error| error.to_string())?;
+                    Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }))
+                }
+                StdoutFormat::Syslog => super::syslog::line_encoder()?,
+            };
             (encoder, sink::Params::Stdout, 64 << 10, Duration::from_millis(200))
         }
-        SinkConfig::Syslog(_) => return Err("[syslog] is not built into this version - use [hec]".into()),
     };
     let sls = &config.sls;
     let source = source::Params {
@@ -120,7 +142,7 @@ pub(super) fn core(
         pull_bytes: PULL_BYTES,
         raw_bytes_max: RAW_BYTES_MAX,
     };
-    Ok(pipeline::Params { source, credentials, encoder, sink, batch_bytes, batch_age })
+    Ok(pipeline::Params { source, credentials, encoder, sink, batch_bytes, batch_age, dead_letter })
 }
 
 fn encoder(sls: &SlsConfig, hec: &HecConfig) -> Result<Encoder, String> {
@@ -164,31 +186,54 @@ fn hec_sink(hec: &HecConfig) -> sink::Params {
     })
 }
 
+/// The writer of the dead letter, where there is one.
+pub(super) fn dead_letter(config: &DeadLetterConfig) -> Result<Option<Writer>, DeadLetterError> {
+    let Some(dir) = config.dir.clone() else { return Ok(None) };
+    let rotate_bytes = u64::try_from(config.rotate_bytes).unwrap_or(u64::MAX);
+    Writer::start(&WriterSpec { dir, rotate_bytes, clock: clock::wall }).map(Some)
+}
+
+/// Whose records the dead letter gets from a pipeline.
+pub(super) fn origin(config: &PipelineConfig) -> Origin {
+    Origin {
+        pipeline: config.name.clone(),
+        project: config.sls.project.clone(),
+        logstore: config.sls.logstore.clone(),
+        sink: Place::new(config).sink.to_owned(),
+    }
+}
+
 /// Where pulls go to.
-pub(super) fn source(sls: &SlsConfig) -> TargetSpec {
+pub(in crate::cli) fn source(sls: &SlsConfig) -> TargetSpec {
     TargetSpec {
         host: sls.endpoint.connect_host(&sls.project),
         port: sls.endpoint.port,
         tls: sls.endpoint.https.then(|| TlsSpec { ca_file: sls.ca_file.clone(), ..TlsSpec::default() }),
         server_name: None,
         proxy: sls.proxy.as_ref().map(proxy),
+        datagrams: false,
     }
 }
 
 /// Where frames go to.
-pub(super) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
-    let SinkConfig::Hec(hec) = sink else { return Vec::new() };
+pub(in crate::cli) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
+    let hec = match sink {
+        SinkConfig::Hec(hec) => hec,
+        SinkConfig::Syslog(syslog) => return super::syslog::endpoints(syslog),
+        SinkConfig::Stdout(_) => return Vec::new(),
+    };
     let target = |url: &HecUrl| TargetSpec {
         host: url.host.clone(),
         port: url.port,
         tls: url.https.then(|| tls(&hec.tls)),
         server_name: hec.tls.server_name.clone(),
         proxy: None,
+        datagrams: false,
     };
     hec.endpoints.iter().map(target).collect()
 }
 
-fn tls(tls: &TlsConfig) -> TlsSpec {
+pub(in crate::cli) fn tls(tls: &TlsConfig) -> TlsSpec {
     TlsSpec {
         ca_file: tls.ca_file.clone(),
         client_cert: tls.client_cert.clone(),
@@ -210,33 +255,11 @@ fn proxy(url: &ProxyUrl) -> ProxySpec {
 }
 
 /// Shards with a fixed core.
-pub(super) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
+pub(in crate::cli) fn pins(pins: &[Pin]) -> Vec<placement::Pin> {
     let pin = |pin: &Pin| placement::Pin {
         pipeline: pin.pipeline.clone(),
         shard: ShardId(pin.shard),
         core: pin.core,
     };
     pins.iter().map(pin).collect()
-}
-
-/// What is set but cannot be had yet, as a text for the operator.
-pub(super) fn not_built(config: &Config) -> Option<&'static str> {
-    if config.dead_letter.dir.is_some() {
-        return Some(
-            "[dead_letter] is not built into this version: a record that the sink refuses holds its shard - leave it out",
-        );
-    }
-    config.pipelines.iter().find_map(not_built_in)
-}
-
-fn not_built_in(config: &PipelineConfig) -> Option<&'static str> {
-    if config.sls.stop.is_some() {
-        return Some("[sls] stop is not built into this version - leave it out");
-    }
-    if matches!(config.sls.credentials, CredentialsConfig::EcsRamRole { .. }) {
-        return Some(
-            "[sls] credentials = \"ecs-ram-role\" is not built into this version - use another source",
-        );
-    }
-    None
 }

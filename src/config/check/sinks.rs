@@ -11,10 +11,12 @@ use secrecy::ExposeSecret as _;
 use super::super::raw::Raw;
 use super::super::{
     EventShape, HecAck, HecCompression, HecConfig, Oversize, Precision, StdoutConfig, StdoutFormat,
-    SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport, TlsConfig, Verify,
-    url,
+    SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogMessage, SyslogTransport, SyslogUrl,
+    TlsConfig, Verify, url,
 };
 use super::{At, Checker, list_of};
+use crate::proto::format::syslog::{LeefDelimiter, is_extension_key, is_sd_id, is_sd_name, is_separator};
+use crate::proto::format::template::Template;
 
 impl Checker<'_> {
     pub(super) fn hec(&mut self, at: At<'_>) -> Option<HecConfig> {
@@ -84,9 +86,7 @@ impl Checker<'_> {
 
     pub(super) fn syslog(&mut self, at: At<'_>) -> SyslogConfig {
         let endpoints = self.addresses(at, "tls://host:6514", &url::parse_syslog);
-        if endpoints.iter().any(|endpoint| endpoint.transport == SyslogTransport::Udp) {
-            self.warnings.push("syslog over udp:// is best effort: nobody knows what arrives".into());
-        }
+        self.transports(at, &endpoints);
         let tls = self.tls(at);
         let severity_map = self.severity_map(at);
         SyslogConfig {
@@ -101,7 +101,7 @@ impl Checker<'_> {
                 _ => SyslogFraming::OctetCounting,
             },
             message: self.message(at),
-            separator: self.text(at, "separator"),
+            separator: self.separator(at),
             precision: match self.choice(at, "precision") {
                 "s" => Precision::Seconds,
                 "ms" => Precision::Millis,
@@ -111,11 +111,22 @@ impl Checker<'_> {
             severity: self.named_number(at, "severity", &SEVERITIES),
             severity_field: self.text_or_none(at, "severity_field"),
             severity_map,
-            hostname: self.text(at, "hostname"),
-            app_name: self.text(at, "app_name"),
-            proc_id: self.text(at, "proc_id"),
-            msg_id: self.text(at, "msg_id"),
+            hostname: self.template(at, "hostname"),
+            app_name: self.template(at, "app_name"),
+            proc_id: self.template(at, "proc_id"),
+            msg_id: self.template(at, "msg_id"),
             structured_data: self.structured_data(at),
+            bom: self.flag(at, "bom"),
+            utc_offset_secs: self.utc_offset(at),
+            device_vendor: self.template(at, "device_vendor"),
+            device_product: self.template(at, "device_product"),
+            device_version: self.template(at, "device_version"),
+            signature_id: self.template(at, "signature_id"),
+            event_name: self.template(at, "event_name"),
+            event_severity: self.template(at, "event_severity"),
+            extension: self.extension(at),
+            unmapped: self.flag(at, "unmapped"),
+            leef_delimiter: self.leef_delimiter(at),
             max_message_bytes: self.size(at, "max_message_bytes"),
             oversize: match self.choice(at, "oversize") {
                 "split" => Oversize::Split,
@@ -132,7 +143,35 @@ impl Checker<'_> {
             batch_age: self.span(at, "batch_age"),
             connections: self.count(at, "connections"),
             timeout: self.span(at, "timeout"),
+            window: self.count(at, "window"),
+            udp_rate: self.count(at, "udp_rate"),
             tls,
+        }
+    }
+
+    /// The bytes of a pipeline are made once, for one kind of transport.
+    fn transports(&mut self, at: At<'_>, endpoints: &[SyslogUrl]) {
+        let kind = |transport: SyslogTransport| match transport {
+            SyslogTransport::Udp => "udp",
+            SyslogTransport::Tcp | SyslogTransport::Tls => "tcp and tls",
+            SyslogTransport::Relp | SyslogTransport::RelpTls => "relp",
+        };
+        let mut kinds: Vec<&str> = endpoints.iter().map(|endpoint| kind(endpoint.transport)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if kinds.len() > 1 {
+            let problem = format!("{} do not go together", kinds.join(", "));
+            self.conflict(at, "endpoints", &problem, "make a [pipeline.NAME] of its own for each");
+        }
+        if kinds.contains(&"udp") {
+            self.warnings.push(
+                "syslog over udp:// is best effort: nobody knows what arrives, and the checkpoint moves nevertheless"
+                    .into(),
+            );
+            if self.size(at, "max_message_bytes") > UDP_BYTES_MAX {
+                let problem = "larger than a datagram";
+                self.wrong(at, "max_message_bytes", problem, Some("480B to 65507B over udp://"), None);
+            }
         }
     }
 
@@ -240,13 +279,14 @@ impl Checker<'_> {
         match text.as_str() {
             "json" => SyslogMessage::Json,
             "kv" => SyslogMessage::Kv,
+            "aliyun-kv" => SyslogMessage::AliyunKv,
             "cef" => SyslogMessage::Cef,
             "leef" => SyslogMessage::Leef,
             other => {
                 if let Some(field) = other.strip_prefix("field:").filter(|field| !field.is_empty()) {
                     return SyslogMessage::Field(field.to_owned());
                 }
-                let allowed = "\"json\", \"kv\", \"cef\", \"leef\", \"field:NAME\"";
+                let allowed = "\"json\", \"kv\", \"aliyun-kv\", \"cef\", \"leef\", \"field:NAME\"";
                 self.wrong(at, "message", "no such choice", Some(allowed), None);
                 SyslogMessage::Json
             }
@@ -281,20 +321,74 @@ impl Checker<'_> {
     }
 
     fn structured_data(&mut self, at: At<'_>) -> BTreeMap<String, String> {
-        let map = self.text_map(at, "structured_data");
-        let is_name = |name: &str| {
-            let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b']' | b'"');
-            (1..=32).contains(&name.len()) && name.bytes().all(fits)
-        };
+        let map = self.template_map(at, "structured_data");
         for name in map.keys() {
             // The id may hold dots and an enterprise number (`app@32473`): the last dot parts it from the name.
-            if !name.rsplit_once('.').is_some_and(|(id, param)| is_name(id) && is_name(param)) {
+            let parts = name.rsplit_once('.');
+            if !parts.is_some_and(|(id, param)| is_sd_id(id) && is_sd_name(param)) {
                 let problem = format!("{name:?} is not ID.NAME");
-                let allowed = "1 to 32 printable characters each, without = ] \" and space";
+                let allowed = "1 to 32 printable characters each, without = ] \" and space; the ID is one of IANA's or \
+                               ends with @ and an enterprise number: \"sls@32473.topic\"";
                 self.wrong(at, "structured_data", &problem, Some(allowed), None);
             }
         }
         map
+    }
+
+    fn extension(&mut self, at: At<'_>) -> BTreeMap<String, String> {
+        let map = self.template_map(at, "extension");
+        for key in map.keys().filter(|key| !is_extension_key(key)) {
+            let problem = format!("{key:?} is no key of CEF or LEEF");
+            self.wrong(at, "extension", &problem, Some("1 to 64 letters and digits"), None);
+        }
+        map
+    }
+
+    fn template(&mut self, at: At<'_>, key: &str) -> String {
+        let text = self.text(at, key);
+        self.template_parses(at, key, &text);
+        text
+    }
+
+    fn template_map(&mut self, at: At<'_>, key: &str) -> BTreeMap<String, String> {
+        let map = self.text_map(at, key);
+        for text in map.values() {
+            self.template_parses(at, key, text);
+        }
+        map
+    }
+
+    fn template_parses(&mut self, at: At<'_>, key: &str, text: &str) {
+        if let Err(error) = Template::parse(text) {
+            let problem = format!("{text:?} is not a template: {error}");
+            self.wrong(at, key, &problem, Some("text with {NAME} for a field of the log"), None);
+        }
+    }
+
+    fn separator(&mut self, at: At<'_>) -> String {
+        let text = self.text(at, "separator");
+        if !is_separator(&text) {
+            let allowed = "1 to 8 ASCII characters, none of them a letter, a digit, =, \\ or a line break";
+            self.wrong(at, "separator", "fields could not be told apart", Some(allowed), None);
+        }
+        text
+    }
+
+    fn leef_delimiter(&mut self, at: At<'_>) -> String {
+        let text = self.text(at, "leef_delimiter");
+        if let Err(problem) = text.parse::<LeefDelimiter>() {
+            self.wrong(at, "leef_delimiter", problem, Some("\"x09\" (tab), \"^\", \"x01\""), None);
+        }
+        text
+    }
+
+    fn utc_offset(&mut self, at: At<'_>) -> i32 {
+        let text = self.text(at, "timezone");
+        offset_secs(text.trim()).unwrap_or_else(|| {
+            let allowed = "\"UTC\", or hours and minutes such as \"+08:00\"; names of zones are not known";
+            self.wrong(at, "timezone", "no such offset", Some(allowed), None);
+            0
+        })
     }
 }
 
@@ -309,6 +403,24 @@ fn number_of(text: &str, names: &[&[&str]]) -> Option<u8> {
     u8::try_from(number).ok()
 }
 
+/// Seconds east of UTC.
+fn offset_secs(text: &str) -> Option<i32> {
+    if matches!(text, "UTC" | "Z" | "utc" | "GMT") {
+        return Some(0);
+    }
+    let (sign, clock) = match text.split_at_checked(1)? {
+        ("+", clock) => (1, clock),
+        ("-", clock) => (-1, clock),
+        _ => return None,
+    };
+    let (hours, minutes) = clock.split_once(':')?;
+    let number = |text: &str, max: i32| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|number: &i32| digits && *number <= max)
+    };
+    Some(sign * (number(hours, 23)? * 3_600 + number(minutes, 59)? * 60))
+}
+
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u32> =
         text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
@@ -321,6 +433,9 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
         .collect::<Option<_>>()?;
     bytes.try_into().ok()
 }
+
+/// What fits into a datagram over IPv4.
+const UDP_BYTES_MAX: usize = 65_507;
 
 const FACILITIES: [&[&str]; 24] = [
     &["kern"],

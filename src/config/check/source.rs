@@ -166,8 +166,14 @@ impl Checker<'_> {
                     self.wrong(at, "ecs_metadata_url", "not a URL", allowed, None);
                 }
                 Some(CredentialsConfig::EcsRamRole {
-                    role: self.text_or_none(at, "ecs_ram_role"),
+                    role: self.text_or_none(at, "ecs_ram_role").or_else(|| {
+                        self.env.get("ALIBABA_CLOUD_ECS_METADATA").filter(|role| !role.is_empty()).cloned()
+                    }),
                     metadata_url,
+                    hardened_only: self
+                        .env
+                        .get("ALIBABA_CLOUD_IMDSV1_DISABLED")
+                        .is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true")),
                 })
             }
             "environment" => self.environment_keys(at).map(CredentialsConfig::Environment),

@@ -10,6 +10,7 @@ use crate::proto::ids::{Cursor, EndpointId, Epoch};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::sls::api::answer::Group;
 use crate::proto::sls::lease::OnExpired;
+use crate::report;
 
 struct Bench {
     control: Control,
@@ -27,6 +28,7 @@ fn params() -> Params {
         timeout: Duration::from_secs(2),
         in_order: false,
         start: CursorFrom::Begin,
+        stop: None,
         checkpoint_interval: Duration::from_millis(5),
         on_expired_cursor: OnExpired::Begin,
         fail_fast: false,
@@ -64,7 +66,7 @@ fn bench(
     let spec = ControlSpec {
         place: Place { pipeline: "p".into(), ..Place::default() },
         lease: params,
-        credentials: CredentialsSource::new(&CredentialsConfig::Static(keys)).unwrap(),
+        credentials: CredentialsSource::new(&CredentialsConfig::Static(keys)),
         call: Arc::new(move |call, credentials| {
             assert_eq!(credentials.access_key_id, "id");
             let _gone = call_sender.send(call.clone());
@@ -85,7 +87,7 @@ impl Bench {
     fn command(&self) -> (usize, Command) {
         loop {
             let (executor, command) = self.commands.recv_timeout(Duration::from_secs(5)).unwrap();
-            if !matches!(command, Command::Credentials(_)) {
+            if !matches!(command, Command::Credentials(_) | Command::Lease { .. }) {
                 return (executor, command);
             }
         }
@@ -201,4 +203,45 @@ fn with_fail_fast_an_unusable_sink_ends_the_thread_and_a_busy_one_does_not() {
     bench.assigned();
     bench.control.inbox().report(1, Report::Alarm(alarm(Cause::Hec(refused.clone()))));
     assert_eq!(bench.control.join(), Some(Ended::Sink(alarm(Cause::Hec(refused)))));
+}
+
+#[test]
+fn a_shard_is_warned_of_when_a_quarter_of_its_time_is_left() {
+    let day = Duration::from_hours(24);
+    assert!(!expires_soon(Duration::from_hours(17), day) && expires_soon(Duration::from_hours(18), day));
+    let text = report::expires_soon(&Place::default(), ShardId(3), Duration::from_hours(20), day).to_string();
+    for part in ["shard 3", "20 h", "expires in about 4 h", "nothing lost yet", "ttl of the logstore"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn the_ttl_is_asked_for_once_the_group_is_joined_and_a_denial_is_final() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    let denied = CallError::Sls(crate::proto::sls::error::SlsError {
+        status: 401,
+        code: "Unauthorized".into(),
+        message: "denied by sts or ram, action: log:GetLogStore".into(),
+        request_id: "5B0A".into(),
+        server_time: None,
+    });
+    let bench = bench(
+        params(),
+        move |call| {
+            if *call == Call::GetLogstore {
+                counted.fetch_add(1, Ordering::Relaxed);
+                return Err(denied.clone());
+            }
+            Ok(serve(call))
+        },
+        |_| true,
+    );
+    bench.assigned();
+    bench.wait_for(|call| *call == Call::GetLogstore);
+    for _ in 0..5 {
+        bench.wait_for(|call| matches!(call, Call::Heartbeat { .. }));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    bench.control.inbox().stop();
 }

@@ -1,5 +1,7 @@
 //! Connections against plain blocking servers, driven by a core that only echoes and checks.
 
+mod ends;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,7 +20,7 @@ use super::super::{
     Core, DriveError, ExecutorIndex, Executors, PipelineId, PipelineSpec, StartSpec, TargetSpec, clock, start,
 };
 use crate::proto::counters::{Counters, ShardGauge};
-use crate::proto::event::{Action, Closed, ClosedKind, Command, Report, To};
+use crate::proto::event::{Action, Closed, ClosedKind, Command, Ledger, Report, To};
 use crate::proto::ids::{ConnId, EndpointId, RouteId, ShardId};
 use crate::proto::time::{Instant, UnixTime};
 
@@ -116,6 +118,10 @@ impl Core for Echo {
         self.counters.sent_bytes += bytes as u64;
     }
 
+    fn handle_finished(&mut self, _: Instant, _: ConnId) {}
+
+    fn handle_ledger(&mut self, _: Instant, _: ConnId, _: Ledger) {}
+
     fn handle_closed(&mut self, _: Instant, _: ConnId, why: Closed) {
         self.connected = false;
         self.say(Seen::Closed(why));
@@ -200,6 +206,7 @@ impl Rig {
             source: target.clone(),
             endpoints: vec![target],
             reports,
+            dead_letter: None,
         };
         executors.open(0, spec).unwrap();
         Self { executors, seen, reports: heard }
@@ -228,7 +235,7 @@ impl Rig {
 
 fn plain(address: SocketAddr) -> TargetSpec {
     let host = address.ip().to_string();
-    TargetSpec { host, port: address.port(), tls: None, server_name: None, proxy: None }
+    TargetSpec { host, port: address.port(), tls: None, server_name: None, proxy: None, datagrams: false }
 }
 
 /// A server for one connection.
@@ -562,6 +569,7 @@ fn wrong_settings_are_refused_before_the_executor() {
         source: plain(address),
         endpoints: vec![target.clone()],
         reports: channel().0,
+        dead_letter: None,
     };
     let error = rig.executors.open(0, spec(1)).unwrap_err();
     assert!(error.to_string().contains("/no/such/ca.pem"), "{error}");

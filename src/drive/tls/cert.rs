@@ -57,8 +57,46 @@ pub fn describe(der: &[u8]) -> String {
     text
 }
 
+/// Unix seconds from which on and until when a certificate is valid.
+pub fn validity(der: &[u8]) -> Option<(u64, u64)> {
+    let Fields { validity, .. } = fields(der)?;
+    let (first_tag, first, rest) = element(validity)?;
+    let (last_tag, last, _) = element(rest)?;
+    Some((moment(first_tag, first)?, moment(last_tag, last)?))
+}
+
+/// `YYMMDDHHMMSSZ` (`UTCTime`) or `YYYYMMDDHHMMSSZ` (`GeneralizedTime`).
+fn moment(tag: u8, text: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (year, rest) = match tag {
+        UTC_TIME => text.split_at_checked(2)?,
+        GENERALIZED_TIME => text.split_at_checked(4)?,
+        _ => return None,
+    };
+    let century = match (tag, year) {
+        (UTC_TIME, year) if year < "50" => "20",
+        (UTC_TIME, _) => "19",
+        _ => "",
+    };
+    let at = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", format!("{century}{year}{rest}")).ok()?;
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    u64::try_from(at.timestamp().as_second()).ok()
+}
+
 /// Subject and issuer of a certificate.
 fn names(der: &[u8]) -> Option<(String, String)> {
+    let Fields { subject, issuer, .. } = fields(der)?;
+    Some((name(subject), name(issuer)))
+}
+
+/// Contents of the fields that are read.
+struct Fields<'a> {
+    issuer: &'a [u8],
+    validity: &'a [u8],
+    subject: &'a [u8],
+}
+
+fn fields(der: &[u8]) -> Option<Fields<'_>> {
     let (_, certificate, _) = element(der)?;
     let (_, mut rest, _) = element(certificate)?;
     if let (VERSION, _, after) = element(rest)? {
@@ -67,9 +105,9 @@ fn names(der: &[u8]) -> Option<(String, String)> {
     let (_, _, rest) = element(rest)?; // serial number
     let (_, _, rest) = element(rest)?; // signature algorithm
     let (_, issuer, rest) = element(rest)?;
-    let (_, _, rest) = element(rest)?; // validity
+    let (_, validity, rest) = element(rest)?;
     let (_, subject, _) = element(rest)?;
-    Some((name(subject), name(issuer)))
+    Some(Fields { issuer, validity, subject })
 }
 
 /// `CN=…`, else `O=…`, else `OU=…` of a distinguished name.
@@ -114,6 +152,8 @@ fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 const VERSION: u8 = 0xa0;
 const OID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 /// Attributes worth showing, best first: id-at-commonName, -organizationName, -organizationalUnitName.
 const SHOWN: [(&[u8], &str); 3] =
     [(&[0x55, 0x04, 0x03], "CN"), (&[0x55, 0x04, 0x0a], "O"), (&[0x55, 0x04, 0x0b], "OU")];
@@ -150,10 +190,26 @@ mod tests {
     }
 
     #[test]
+    fn validity_is_read_in_both_forms_of_time() {
+        assert_eq!(moment(UTC_TIME, b"700101000000Z"), Some(0));
+        assert_eq!(moment(UTC_TIME, b"491231235959Z"), Some(2_524_607_999));
+        assert_eq!(moment(GENERALIZED_TIME, b"20500101000000Z"), Some(2_524_608_000));
+        for bad in [&b"20500101000000"[..], b"Z", b"", b"20501301000000Z", "2é500101000000Z".as_bytes()] {
+            assert_eq!(moment(GENERALIZED_TIME, bad), None, "{bad:?}");
+        }
+        let mut params = CertificateParams::new(vec!["siem.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2060, 1, 2);
+        let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        assert_eq!(validity(&der), Some((1_767_312_000, 2_840_227_200)));
+    }
+
+    #[test]
     fn any_cut_or_flip_is_survived() {
         let der = certificate();
         for end in 0..der.len() {
             assert!(describe(&der[..end]).contains("SHA-256"));
+            assert!(validity(&der[..end]).is_none_or(|(from, to)| from < to));
         }
         for at in 0..der.len() {
             for flip in [0x01, 0x80, 0xff] {

@@ -49,7 +49,7 @@ impl Pki {
         client_auth: bool,
         version: &'static rustls::SupportedProtocolVersion,
     ) -> ServerConnection {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[version])
             .unwrap();

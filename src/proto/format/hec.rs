@@ -73,6 +73,10 @@ pub struct Encoded {
     pub invalid_utf8: u32,
     /// Nothing is left behind `at`.
     pub body_done: bool,
+    /// The one record that was written is longer than the sink takes and must not be sent to it.
+    pub oversize: bool,
+    /// The next record is such a one: it is written when `out` is empty.
+    pub before_oversize: bool,
 }
 
 /// Writes HEC envelopes. Holds only settings and scratch space: any body of any shard may come next.
@@ -381,7 +385,7 @@ impl Stamp {
 const NANOS: u32 = 1_000_000_000;
 
 /// Appends `{"__topic__":"…","__source__":"…","__tag__:K":"…",`. False when some of it was not UTF-8.
-fn object_head(group: &LogGroup<'_>, out: &mut Vec<u8>) -> Result<bool, WireError> {
+pub(super) fn object_head(group: &LogGroup<'_>, out: &mut Vec<u8>) -> Result<bool, WireError> {
     let mut valid = true;
     out.push(b'{');
     for (key, value) in [(&b"\"__topic__\":"[..], group.topic), (b"\"__source__\":", group.source)] {
@@ -403,7 +407,7 @@ fn object_head(group: &LogGroup<'_>, out: &mut Vec<u8>) -> Result<bool, WireErro
 }
 
 /// Ends an object whose members are each followed by a comma.
-fn close_object(out: &mut Vec<u8>) {
+pub(super) fn close_object(out: &mut Vec<u8>) {
     match out.last_mut() {
         Some(last) if *last == b',' => *last = b'}',
         _ => out.push(b'}'),

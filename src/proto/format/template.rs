@@ -7,10 +7,12 @@
 //! Bounds: a render appends at most the literals and one value per name in braces.
 //! Driven by: `config` parses, `proto::format::hec` renders. Spec: own. `{name}` with a name of `__topic__`,
 //! `__source__`, `__time__` (unix seconds), `__tag__:KEY` or a field of the log; `{{` and `}}` are braces. Where a
-//! log or a group repeats a name, the last value counts.
+//! log or a group repeats a name, the last value counts. A name with dots (`event.userIdentity.userName`) that is no
+//! field of a log is a member of the JSON in the field that it begins with, as text.
 
 use core::fmt;
 
+use super::nested;
 use crate::proto::sls::wire::{Log, LogGroup, WireError};
 
 /// A parsed template.
@@ -19,8 +21,9 @@ pub struct Template {
     parts: Vec<Part>,
 }
 
+/// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Literal(String),
     Topic,
     Source,
@@ -140,12 +143,21 @@ impl Template {
                 }
                 Part::Field(name) => {
                     if let Some(log) = log {
-                        out.extend_from_slice(log.last(name.as_bytes())?.unwrap_or(&[]));
+                        match log.last(name.as_bytes())? {
+                            Some(value) => out.extend_from_slice(value),
+                            None if name.contains('.') => member(log, name.as_bytes(), out)?,
+                            None => {}
+                        }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Its pieces in order.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// True for the empty text.
@@ -167,6 +179,19 @@ impl Template {
     pub fn needs_group(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Topic | Part::Source | Part::Tag(_)))
     }
+}
+
+/// Appends the member of a field's JSON that `name` means, of the last such field.
+fn member(log: &Log<'_>, name: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+    let mark = out.len();
+    for pair in log.contents() {
+        let (field, value) = pair?;
+        if nested::is_below(field, name) {
+            out.truncate(mark);
+            nested::append(field, value, name, out);
+        }
+    }
+    Ok(())
 }
 
 impl Part {

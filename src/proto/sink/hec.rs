@@ -14,31 +14,27 @@ pub mod answer;
 mod conn;
 mod dispatch;
 mod poll;
-mod route;
 mod settle;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
 use self::ack::Acks;
 use self::conn::{Conn, State};
-use self::poll::Polls;
-use self::route::{Failure, Routes};
-use crate::proto::context::{Context, Trouble};
+use self::poll::{Polls, Question};
+use crate::proto::context::Context;
 use crate::proto::event::{Action, Cause, Closed, ClosedKind};
 use crate::proto::frame::Frame;
 use crate::proto::http1::Progress;
 use crate::proto::ids::{ConnId, EndpointId, Epoch, RouteId, ShardId};
+use crate::proto::sink::route::{Failure, Routes};
 use crate::proto::time::Instant;
 
 /// Idle connections are closed before splunkd does it (12 s when it is busy), so that no request meets a
 /// connection that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-
-/// How long to wait before a record that the sink refuses for its content is offered again.
-const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
 /// When the 200 counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +88,15 @@ impl core::fmt::Debug for Params {
     }
 }
 
-/// A record that the sink refuses for its content, waiting to be offered again.
-#[derive(Debug)]
-struct Refused {
-    frame: Frame,
-    due: Instant,
-}
-
 /// What requests to one endpoint carry.
 #[derive(Debug)]
 struct Target {
     authority: String,
     event: String,
     ack: String,
+    health: String,
+    /// Learned from its refusals: larger bodies are cut before they go there.
+    body_bytes_max: Option<usize>,
 }
 
 /// The sink of one pipeline on one executor.
@@ -117,13 +109,13 @@ pub struct Hec {
     polls: Polls,
     acks: Acks,
     waiting: VecDeque<Frame>,
-    refused: Vec<Refused>,
-    refused_shards: BTreeMap<ShardId, Trouble>,
     scratch: simd_json::Buffers,
     compressor: flate2::Compress,
     /// Some connection was made. Until then one is tried without a frame, so that what is wrong with an address
     /// or a certificate is told at the start and not with the first log.
     greeted: bool,
+    /// The token was found to be without acknowledgement: until then an `ackId` is not waited for.
+    degraded_until: Option<Instant>,
 }
 
 impl core::fmt::Debug for Hec {
@@ -138,13 +130,17 @@ impl core::fmt::Debug for Hec {
 impl Hec {
     /// A sink without connections; asks for the addresses of its endpoints.
     pub fn new(params: Params, cx: &mut Context) -> Self {
-        let routes = Routes::new(params.endpoints.len(), cx);
+        let mut routes = Routes::new(params.endpoints.len(), cx);
+        routes.asks_health = true;
+        routes.asks_first = params.ack == AckMode::Required;
         let authorization = Zeroizing::new(format!("Splunk {}", params.token.as_str()));
         let acks = Acks::new(params.ack_timeout, params.poll_interval);
         let targets = params.endpoints.iter().map(|endpoint| Target {
             authority: endpoint.authority.clone(),
             event: format!("{}/services/collector/event", endpoint.base_path),
             ack: format!("{}/services/collector/ack", endpoint.base_path),
+            health: format!("{}/services/collector/health", endpoint.base_path),
+            body_bytes_max: None,
         });
         Self {
             targets: targets.collect(),
@@ -154,13 +150,18 @@ impl Hec {
             polls: Polls::new(params.timeout),
             acks,
             waiting: VecDeque::new(),
-            refused: Vec::new(),
-            refused_shards: BTreeMap::new(),
             scratch: simd_json::Buffers::default(),
             compressor: flate2::Compress::new_gzip(flate2::Compression::fast(), 15),
             greeted: false,
+            degraded_until: None,
             params,
         }
+    }
+
+    /// Another token, from now on; what stood against the old one is tried again at once.
+    pub fn set_token(&mut self, token: &Zeroizing<String>) {
+        self.authorization = Zeroizing::new(format!("Splunk {}", token.as_str()));
+        self.routes.try_all();
     }
 
     /// Takes a frame over.
@@ -171,21 +172,12 @@ impl Hec {
     /// True while bytes of this shard are in memory here.
     pub fn carries(&self, shard: ShardId) -> bool {
         let of_shard = |frame: &Frame| frame.segments.iter().any(|segment| segment.shard == shard);
-        self.waiting.iter().any(of_shard)
-            || self.conns.iter().any(|conn| conn.carries(shard))
-            || self.refused.iter().any(|refused| of_shard(&refused.frame))
+        self.waiting.iter().any(of_shard) || self.conns.iter().any(|conn| conn.carries(shard))
     }
 
     /// Frames in memory, acknowledgements not counted.
     pub fn frames(&self) -> usize {
-        self.waiting.len()
-            + self.refused.len()
-            + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
-    }
-
-    /// Shards that wait for an operator because of a refused record.
-    pub fn held_shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.refused_shards.iter().filter(|(_, trouble)| trouble.is_raised()).map(|(shard, _)| *shard)
+        self.waiting.len() + self.conns.iter().map(|conn| conn.requests.len()).sum::<usize>()
     }
 
     /// True while some endpoint does not take anything.
@@ -203,17 +195,11 @@ impl Hec {
             if stale(&frame) { cx.pool.give(frame) } else { kept.push_back(frame) }
         }
         self.waiting = kept;
-        let mut kept = Vec::with_capacity(self.refused.len());
-        for refused in self.refused.drain(..) {
-            if stale(&refused.frame) { cx.pool.give(refused.frame) } else { kept.push(refused) }
-        }
-        self.refused = kept;
         for conn in &mut self.conns {
             for channel in conn.forget_unwritten(&stale, cx) {
                 self.acks.withdraw(channel, now, cx);
             }
         }
-        self.refused_shards.remove(&shard);
     }
 
     /// The driver looked addresses up.
@@ -284,10 +270,8 @@ impl Hec {
 
     /// A connection ended. Returns false when it is not one of this sink.
     pub fn handle_closed(&mut self, now: Instant, id: ConnId, why: &Closed, cx: &mut Context) -> bool {
-        if let Some((route, asked)) = self.polls.handle_closed(id) {
-            if asked {
-                self.routes.poll_failed(route, Cause::Transport(why.clone()), self.params.poll_interval, cx);
-            }
+        if let Some((route, question)) = self.polls.handle_closed(id) {
+            self.question_failed(now, route, question, Cause::Transport(why.clone()), cx);
             return true;
         }
         let Some(at) = self.conns.iter().position(|conn| conn.id == id) else { return false };
@@ -323,19 +307,13 @@ impl Hec {
         {
             self.close_idle(at, cx);
         }
-        if let Some(route) = self.polls.handle_timeout(now, cx) {
-            let detail = "no answer to an acknowledgement poll".to_owned();
-            let why = Closed { kind: ClosedKind::Timeout, detail };
-            self.routes.poll_failed(route, Cause::Transport(why), self.params.poll_interval, cx);
-        }
-        let mut at = 0;
-        while at < self.refused.len() {
-            if self.refused.get(at).is_some_and(|refused| refused.due <= now) {
-                let refused = self.refused.swap_remove(at);
-                self.waiting.push_back(refused.frame);
-            } else {
-                at += 1;
-            }
+        if let Some((route, question)) = self.polls.handle_timeout(now, cx) {
+            let detail = match question {
+                Question::Acks(_) => "no answer to an acknowledgement poll",
+                Question::Health | Question::HasAcks => "no answer to a question about its health",
+            };
+            let why = Closed { kind: ClosedKind::Timeout, detail: detail.to_owned() };
+            self.question_failed(now, route, Some(question), Cause::Transport(why), cx);
         }
     }
 
@@ -345,17 +323,16 @@ impl Hec {
             .conns
             .iter()
             .filter_map(|conn| request_deadline(conn, self.params.timeout).or_else(|| idle_deadline(conn)));
-        let refused = self.refused.iter().map(|refused| refused.due);
         let paused = if self.waiting.is_empty() && self.greeted { None } else { self.routes.next_resume() };
         let polls = self.routes.ids().filter(|route| !self.polls.is_busy(*route));
         let polls = polls.filter_map(|route| self.acks.next_poll(route));
         conns
-            .chain(refused)
             .chain(paused)
             .chain(polls)
             .chain(self.acks.poll_timeout())
             .chain(self.polls.poll_timeout())
             .chain(self.routes.poll_timeout())
+            .chain(self.routes.next_ask(|route| self.polls.is_busy(route)))
             .min()
     }
 
@@ -373,6 +350,17 @@ impl Hec {
             cx.actions.push_back(Action::Close(conn.id));
         }
         self.polls.close_all(cx);
+    }
+
+    /// Every lease is over: connections with a request that is written in part are closed, so that it never becomes
+    /// whole. What is written whole is on its way and still gets its answer.
+    pub fn sever(&mut self, cx: &mut Context) {
+        while let Some(at) = self.conns.iter().position(Conn::is_writing) {
+            if let Some(conn) = self.conns.get(at) {
+                cx.actions.push_back(Action::Close(conn.id));
+            }
+            self.take_down(at, cx);
+        }
     }
 
     /// The connection talks nonsense: close it, everything on it goes again.
@@ -438,3 +426,6 @@ fn request_deadline(conn: &Conn, timeout: Duration) -> Option<Instant> {
 fn idle_deadline(conn: &Conn) -> Option<Instant> {
     (conn.state == State::Open && conn.requests.is_empty()).then_some(conn.used + IDLE_MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,8 @@
 //! Why: the control plane sends these through a blocking client, the data plane writes them itself, the simulation
 //! reads them; the three must not differ by a byte that is signed.
 //! Invariants: 1. the query is kept decoded; wire and signature are both made from it. 2. nothing that a user or a
-//! server named can add a header line or leave its place in the path. 3. checkpoints are never forced: a consumer
-//! that lost its lease is refused.
+//! server named can add a header line or leave its place in the path. 3. a consumer's checkpoints are never forced: one
+//! that lost its lease is refused. Only an operator's command forces.
 //! Bounds: as large as the names in the settings; a pull request reuses its buffers.
 //! Driven by: `control` ([`ApiRequest::target`], [`ApiRequest::headers`]), `shard` ([`ApiRequest::signed_head`]).
 //! Spec: protocol notes 1.1, 1.2, 3.1 to 3.5. Departure: `Host` carries a port that is not the scheme's own
@@ -192,6 +192,16 @@ pub fn update_checkpoint(
         .with_query("type", "checkpoint")
         .with_query("consumer", consumer)
         .with_query("forceSuccess", "false")
+        .with_json(&body)
+}
+
+/// Moves a checkpoint, whoever holds the shard: for an operator, never for a consumer.
+pub fn force_checkpoint(logstore: &str, group: &str, shard: ShardId, cursor: &Cursor) -> ApiRequest {
+    let body = serde_json::json!({ "shard": shard.0, "checkpoint": cursor.as_str() });
+    ApiRequest::new("POST", &group_path(logstore, group))
+        .with_query("type", "checkpoint")
+        .with_query("consumer", "")
+        .with_query("forceSuccess", "true")
         .with_json(&body)
 }
 

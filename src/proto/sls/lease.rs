@@ -18,6 +18,7 @@
 //! as soon as a shard is released.
 
 mod beat;
+pub mod bound;
 pub mod call;
 pub mod event;
 mod holding;
@@ -31,6 +32,8 @@ use std::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use self::beat::{Beat, Farewell};
+pub use self::bound::Bound;
+use self::bound::Ending;
 use self::call::{Call, CallError, CallId, Reply};
 use self::event::{LeaseEvent, Outcome};
 use self::holding::{Holding, State, Then};
@@ -53,6 +56,8 @@ pub struct Params {
     pub in_order: bool,
     /// Where a shard without a checkpoint begins.
     pub start: CursorFrom,
+    /// End of a bounded run.
+    pub stop: Option<Bound>,
     /// Shortest time between two commits of one shard.
     pub checkpoint_interval: Duration,
     /// What happens when a cursor has left the retention.
@@ -110,6 +115,7 @@ pub struct Lease {
     commands: VecDeque<Command>,
     events: VecDeque<LeaseEvent>,
     stop: Option<Stop>,
+    ending: Ending,
     outcome: Option<Outcome>,
     counters: LeaseCounters,
 }
@@ -151,6 +157,7 @@ impl Lease {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             stop: None,
+            ending: Ending::default(),
             outcome: None,
             counters: LeaseCounters::default(),
         }
@@ -175,9 +182,10 @@ impl Lease {
                 self.safe(now, shard, epoch, cursor, cursor_time);
             }
             Report::Drained { shard, epoch } => self.drained(now, shard, epoch),
+            Report::Dropped { shard, epoch } => self.dropped(now, shard, epoch),
             Report::CursorExpired { shard, epoch, cursor } => self.cursor_expired(now, shard, epoch, cursor),
             Report::Stopped => self.plane_stopped(now),
-            Report::Alarm(_) | Report::Clear { .. } => {}
+            Report::Alarm(_) | Report::Notice(_) | Report::Clear { .. } => {}
         }
         self.advance(now);
     }
@@ -185,6 +193,11 @@ impl Lease {
     /// Stop politely: drain, save, leave. The second call changes nothing.
     pub fn handle_stop(&mut self, now: Instant) {
         self.advance(now);
+        self.begin_stop(now);
+        self.advance(now);
+    }
+
+    fn begin_stop(&mut self, now: Instant) {
         if self.stop.is_some() || self.outcome.is_some() {
             return;
         }
@@ -194,7 +207,6 @@ impl Lease {
         self.events.push_back(LeaseEvent::Stopping);
         self.commands.push_back(Command::Stop);
         self.drain_all(now, deadline);
-        self.advance(now);
     }
 
     /// The moment of `poll_timeout` has come.
@@ -234,7 +246,7 @@ impl Lease {
         let stop = self.stop.as_ref().map(|stop| stop.deadline);
         let work = self.next_work().map(|(due, _, _)| due);
         let cut = self.shards.values().filter_map(Self::cut_at).min();
-        [self.beat_due(), lease_end, stop, work, cut].into_iter().flatten().min()
+        [self.beat_due(), lease_end, stop, work, cut, self.bound_due()].into_iter().flatten().min()
     }
 
     /// How it ended; `None` while it goes on. Nothing more is asked or ordered afterwards.
@@ -280,6 +292,7 @@ impl Lease {
         for shard in late {
             self.cut(now, shard);
         }
+        self.reach_bound(now);
         self.advance_stop(now);
     }
 

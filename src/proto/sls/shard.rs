@@ -10,37 +10,33 @@
 //! Spec: SLS `PullLogs`; cursors are opaque.
 
 mod body;
+mod pace;
 mod pull;
 
 use core::time::Duration;
 
 use self::body::{Body, Entered, Filled};
+use self::pace::Pace;
 use self::pull::{Pull, PullEvent, Want};
-use crate::proto::backoff::Backoff;
 use crate::proto::context::{Context, Trouble, shard_scope};
 use crate::proto::counters::ShardGauge;
-use crate::proto::event::{Action, Cause, Closed, Report, To};
+use crate::proto::event::{Action, Cause, Closed, Refusal, Report, To};
 use crate::proto::flow::{Credit, Flow};
 use crate::proto::format::Encoder;
 use crate::proto::frame::Frame;
 use crate::proto::ids::{ConnId, Cursor, Epoch, PullId, ShardId};
 use crate::proto::ledger::{Ledger, Pulled, Ranges, SafeCursor};
 use crate::proto::sls::api::pull_head::PullHead;
-use crate::proto::sls::body::{BodyError, Decompressor};
-use crate::proto::sls::error::Reaction;
+use crate::proto::sls::body::{BodyError, Compression, Decompressor};
+use crate::proto::sls::error::{Reaction, SlsError, SlsErrorKind};
 use crate::proto::sls::source::Source;
 use crate::proto::sls::wire;
 use crate::proto::time::{Instant, UnixTime};
 
-/// Shortest time between two pulls of a shard: the service allows 100 reads a second.
-const PULL_GAP: Duration = Duration::from_millis(10);
-/// Waits after a failed pull: about this long at first, doubling up to the maximum.
-const BACKOFF_BASE: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Wait after something that an operator has to repair.
 const HOLD_WAIT: Duration = Duration::from_secs(5);
-/// Empty pulls after which the pause begins to grow, up to five times `fetch_interval`.
-const CALM_PULLS: u32 = 10;
+/// Empty pulls in a row after which a bounded run believes that nothing is left before its end.
+const BARE_PULLS: u32 = 3;
 
 /// What a shard may still do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +55,7 @@ struct Ready {
     compressed: Vec<u8>,
     credit: Credit,
     want: Want,
+    asked: pace::Asked,
 }
 
 /// Records of an earlier pull that are being pulled again.
@@ -95,10 +92,12 @@ pub struct Shard {
     body: Option<Body>,
     filling: Option<Frame>,
     resend: Option<Resend>,
-    not_before: Instant,
-    backoff: Backoff,
+    pace: Pace,
     trouble: Trouble,
-    calm: u32,
+    /// The trouble is that the quota slows it down: it works all the same.
+    slowed: bool,
+    /// Empty pulls in a row that moved nothing.
+    bare: u32,
     end_seen: EndSeen,
     safe_time: Option<u64>,
     safe_moved: Instant,
@@ -154,10 +153,10 @@ impl Shard {
             body: None,
             filling: None,
             resend: None,
-            not_before: now,
-            backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed),
+            pace: Pace::new(now, seed),
             trouble: Trouble::default(),
-            calm: 0,
+            slowed: false,
+            bare: 0,
             end_seen: EndSeen::Ahead,
             safe_time: None,
             safe_moved: now,
@@ -214,6 +213,11 @@ impl Shard {
         self.ledger.ack(pull, start, end)
     }
 
+    /// Where a pull began that is not acknowledged whole.
+    pub fn cursor_of(&self, pull: PullId) -> Option<Cursor> {
+        self.ledger.pulled(pull).map(|pulled| pulled.from.clone())
+    }
+
     /// Records that have to be pulled again.
     pub fn lost(&mut self, pull: PullId, start: u32, end: u32) {
         self.ledger.lose(pull, start, end);
@@ -263,7 +267,8 @@ impl Shard {
     /// The next moment that something has to be done.
     pub fn poll_timeout(&self, pull_timeout: Duration, batch_age: Duration) -> Option<Instant> {
         let pull = self.pull.poll_timeout(pull_timeout);
-        let again = (!self.pull.is_busy() && !self.starved && self.wants_pull()).then_some(self.not_before);
+        let again =
+            (!self.pull.is_busy() && !self.starved && self.wants_pull()).then_some(self.pace.not_before());
         let flush = self.filling.as_ref().map(|frame| frame.opened + batch_age);
         [pull, again, flush].into_iter().flatten().min()
     }
@@ -280,8 +285,27 @@ impl Shard {
     }
 
     /// True when a part frame could go out now that the sink has nothing of this shard.
-    pub fn may_flush(&self) -> bool {
-        self.filling.is_some() && self.body.is_none()
+    pub fn may_flush(&self, now: Instant) -> bool {
+        self.filling.is_some() && self.body.is_none() && !self.expects_more(now)
+    }
+
+    /// True where the shard has more and it is on its way: it will fill up the part frame, so that not every pull ends
+    /// in a request of its own for the rest of it.
+    fn expects_more(&self, now: Instant) -> bool {
+        let soon = self.pace.not_before() <= now + pace::GAP && self.wants_pull();
+        let asked = self.pull.is_busy() || soon;
+        let ahead = self.end_seen == EndSeen::Ahead && self.phase == Phase::Working && !self.starved;
+        self.ready.is_some() || (ahead && asked && self.resend.is_none())
+    }
+
+    /// True where a pull is due.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.pace.not_before() <= now && !self.pull.is_busy() && !self.starved && self.wants_pull()
+    }
+
+    /// Does not wait for the rest of a pause that is nearly over.
+    pub fn hurry(&mut self, now: Instant, slack: Duration) {
+        self.pace.hurry(now, slack);
     }
 
     /// Does what can be done now: begins a pull, opens a downloaded body. Returns true when something moved.
@@ -293,7 +317,7 @@ impl Shard {
             self.open_body(now, ready, around);
             moved = true;
         }
-        if !self.pull.is_busy() && !self.starved && self.not_before <= now && self.wants_pull() {
+        if self.is_due(now) {
             let began = self.begin_pull(now, around);
             self.starved = !began;
             moved |= began;
@@ -323,15 +347,24 @@ impl Shard {
             moved = true;
             match body.fill(frame, batch.bytes, (self.id, self.epoch), around) {
                 Ok(Filled::Frame) => push_filled(&mut self.filling, push),
+                Ok(Filled::Oversize) => {
+                    if let Some(frame) = self.filling.take() {
+                        let bytes = frame.bytes.len() as u64;
+                        around.cx.refuse(frame, Refusal::Oversize { bytes });
+                    }
+                }
                 Ok(Filled::BodyEnd) => {
-                    self.body = None;
+                    if let Some(body) = self.body.take() {
+                        body.finish(around.source);
+                    }
                     break;
                 }
                 Err(error) => self.refuse_body(now, error, around),
             }
         }
         let due = self.filling.as_ref().is_some_and(|frame| frame.opened + batch.age <= now);
-        if self.body.is_none() && (idle || due || self.phase == Phase::Draining) {
+        let flush = idle && !self.expects_more(now);
+        if self.body.is_none() && (flush || due || self.phase == Phase::Draining) {
             moved |= self.filling.is_some();
             match self.filling.take() {
                 Some(frame) if frame.segments.is_empty() => around.cx.pool.give(frame),
@@ -385,7 +418,7 @@ impl Shard {
 
     /// True while it cannot go on without an operator or the sink.
     pub fn is_held(&self, sink_holds: bool) -> bool {
-        sink_holds || self.trouble.is_raised() || self.phase == Phase::Expired
+        sink_holds || self.trouble.is_raised() && !self.slowed || self.phase == Phase::Expired
     }
 
     fn wants_pull(&self) -> bool {
@@ -422,10 +455,10 @@ impl Shard {
 
     fn handle_event(&mut self, now: Instant, event: PullEvent, around: &mut Around<'_>) {
         match event {
-            PullEvent::Body { head, compressed, credit, want } => {
+            PullEvent::Body { head, compressed, credit, want, asked } => {
                 around.cx.counters.pulls += 1;
                 around.cx.counters.pulled_wire_bytes += compressed.len() as u64;
-                let ready = Ready { head, compressed, credit, want };
+                let ready = Ready { head, compressed, credit, want, asked };
                 if self.body.is_some() {
                     self.ready = Some(ready);
                 } else {
@@ -440,54 +473,65 @@ impl Shard {
                 };
                 self.fail(now, cause, HOLD_WAIT, around);
             }
-            PullEvent::Retry => self.not_before = now,
-            PullEvent::Refused(error) => {
-                let reaction = error.reaction();
-                let wait = match reaction {
-                    Reaction::Retry => Duration::ZERO,
-                    _ => HOLD_WAIT,
-                };
-                if reaction == Reaction::NewCursor {
-                    let cursor = self
-                        .resend
-                        .as_ref()
-                        .map_or_else(|| self.cursor.clone(), |resend| resend.cursor.clone());
-                    self.phase = Phase::Expired;
-                    around.cx.reports.push_back(Report::CursorExpired {
-                        shard: self.id,
-                        epoch: self.epoch,
-                        cursor,
-                    });
-                    return;
-                }
-                if reaction == Reaction::FallBackCompression && around.source.fall_back_compression() {
-                    return;
-                }
-                self.fail(now, Cause::Sls(error), wait, around);
-            }
+            PullEvent::Retry => self.pace.again(now),
+            PullEvent::Refused(error, compression) => self.refused(now, error, compression, around),
             PullEvent::Failed(cause) => self.fail(now, cause, Duration::ZERO, around),
+        }
+    }
+
+    /// SLS answered with an error.
+    fn refused(&mut self, now: Instant, error: SlsError, compression: Compression, around: &mut Around<'_>) {
+        match error.reaction() {
+            Reaction::NewCursor => {
+                let resend = self.resend.as_ref();
+                let cursor = resend.map_or_else(|| self.cursor.clone(), |resend| resend.cursor.clone());
+                self.phase = Phase::Expired;
+                around.cx.reports.push_back(Report::CursorExpired {
+                    shard: self.id,
+                    epoch: self.epoch,
+                    cursor,
+                });
+            }
+            Reaction::FallBackCompression if around.source.fall_back_compression(compression) => {
+                // Told, and over with the next answer.
+                self.fail(now, Cause::Sls(error), Duration::ZERO, around);
+                self.pace.again(now);
+            }
+            Reaction::Retry if error.kind() == SlsErrorKind::ReadQuota => {
+                around.cx.counters.pull_retries += 1;
+                if let Some(wait) = self.pace.throttled(now) {
+                    self.slowed = true;
+                    self.trouble.raise(around.cx, shard_scope(self.id), Cause::Sls(error), wait);
+                }
+            }
+            Reaction::Retry => self.fail(now, Cause::Sls(error), Duration::ZERO, around),
+            _ => self.fail(now, Cause::Sls(error), HOLD_WAIT, around),
         }
     }
 
     /// Decompresses, checks and enters a body.
     fn open_body(&mut self, now: Instant, ready: Ready, around: &mut Around<'_>) {
-        let Ready { head, compressed, credit, want } = ready;
-        let mut raw = around.source.take_buffer();
+        let Ready { head, compressed, credit, want, asked } = ready;
+        let mut raw = around.source.take_raw();
         let checked = check_body(&head, &compressed, &mut raw, around);
         around.source.give_buffer(compressed);
-        let records = match checked {
-            Ok(records) => records,
+        let (records, tails) = match checked {
+            Ok(checked) => checked,
             Err(error) => {
-                around.source.give_buffer(raw);
+                around.source.give_raw(raw);
                 let cause = Cause::CorruptBody { error, cursor: want.cursor, request_id: head.request_id };
                 self.fail(now, cause, Duration::ZERO, around);
                 return;
             }
         };
         around.cx.counters.pulled_raw_bytes += raw.len() as u64;
-        self.backoff.reset();
-        self.trouble.clear(around.cx, shard_scope(self.id));
-        self.pace(now, &head, &want, around);
+        let moved = head.next_cursor != want.cursor;
+        self.pace.answered(now, asked, &head, (moved, want.again), around.source.fetch_interval());
+        // A quota that lets something through now and then is one trouble, not many.
+        if !(self.slowed && self.pace.is_throttled()) {
+            self.slowed = false;
+            self.trouble.clear(around.cx, shard_scope(self.id));
+        }
         let opened = if want.again {
             self.continue_resend(&head, records)
         } else {
@@ -497,9 +541,9 @@ impl Shard {
             Some(entered) if !entered.1.is_empty() => {
                 let from =
                     self.ledger.pulled(entered.0).map(|pulled| pulled.from.clone()).unwrap_or_default();
-                self.body = Some(Body::new(raw, credit, head.request_id, from, entered));
+                self.body = Some(Body::new((raw, tails), credit, head.request_id, from, entered));
             }
-            _ => around.source.give_buffer(raw),
+            _ => around.source.give_raw(raw),
         }
     }
 
@@ -521,9 +565,11 @@ impl Shard {
             _ => EndSeen::Reached,
         };
         if !moved && records == 0 {
+            self.bare = self.bare.saturating_add(1);
             self.finish_at_end(&next);
             return None;
         }
+        self.bare = 0;
         let from = core::mem::replace(&mut self.cursor, next.clone());
         let was_idle = self.ledger.is_empty();
         if was_idle {
@@ -535,9 +581,11 @@ impl Shard {
         Some((pull, Ranges::new(0, records), 0))
     }
 
-    /// A bounded run is over when its end is reached.
+    /// A bounded run is over when its end is reached. Everything before the end was there when it began, so a shard
+    /// that gives nothing, time and again, has nothing before it either.
     fn finish_at_end(&mut self, next: &Cursor) {
-        if self.end.as_ref() == Some(next) && self.phase == Phase::Working {
+        let over = self.end.as_ref().is_some_and(|end| end == next || self.bare >= BARE_PULLS);
+        if over && self.phase == Phase::Working {
             self.phase = Phase::Draining;
         }
     }
@@ -581,23 +629,9 @@ impl Shard {
 
     fn fail(&mut self, now: Instant, cause: Cause, wait_min: Duration, around: &mut Around<'_>) {
         around.cx.counters.pull_retries += 1;
-        let wait = self.backoff.next_wait().max(wait_min);
-        self.not_before = now + wait;
+        self.slowed = false;
+        let wait = self.pace.failed(now, wait_min);
         self.trouble.raise(around.cx, shard_scope(self.id), cause, wait);
-    }
-
-    /// When the next pull may begin.
-    fn pace(&mut self, now: Instant, head: &PullHead, want: &Want, around: &Around<'_>) {
-        let began = self.pull.began().unwrap_or(now);
-        let caught_up = head.end_of_cursor || (head.count == 0 && head.next_cursor == want.cursor);
-        if want.again || !caught_up {
-            self.calm = 0;
-            self.not_before = (began + PULL_GAP).max(now);
-            return;
-        }
-        self.calm = if head.count == 0 { self.calm.saturating_add(1) } else { 0 };
-        let factor = (1 + self.calm.saturating_sub(CALM_PULLS)).min(5);
-        self.not_before = now + around.source.fetch_interval() * factor;
     }
 }
 
@@ -616,15 +650,16 @@ fn check_body(
     compressed: &[u8],
     raw: &mut Vec<u8>,
     around: &mut Around<'_>,
-) -> Result<u32, BodyError> {
+) -> Result<(u32, wire::Tails), BodyError> {
     let raw_size = usize::try_from(head.raw_size).unwrap_or(usize::MAX);
     let limit = usize::try_from(around.source.raw_limit(around.flow)).unwrap_or(usize::MAX);
     around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
-    let shape = wire::scan(raw).map_err(|error| BodyError::Wire(error.to_string()))?;
+    let mut tails = wire::Tails::default();
+    let shape = wire::survey(raw, &mut tails).map_err(|error| BodyError::Wire(error.to_string()))?;
     if u64::from(shape.groups) != head.count {
         return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
     }
-    Ok(shape.records)
+    Ok((shape.records, tails))
 }
 
 fn push_filled(filling: &mut Option<Frame>, push: &mut impl FnMut(Frame)) {

@@ -2,7 +2,7 @@
 //!
 //! Why: keys change while shards work, and the wall clock is only needed in request dates.
 //! Invariants: 1. a request is signed with the newest keys and the current time at the moment it is written.
-//! Bounds: at most [`BUFFERS_MAX`] idle buffers of at most twice the wanted body size.
+//! Bounds: at most [`BUFFERS_MAX`] idle buffers of each kind, of at most twice the wanted body size.
 //! Driven by: `pipeline`, `shard`.
 
 use core::time::Duration;
@@ -15,7 +15,7 @@ use crate::proto::http1::HttpError;
 use crate::proto::ids::{Cursor, ShardId};
 use crate::proto::time::{Instant, UnixTime};
 
-/// Idle buffers that are kept.
+/// Idle buffers of a kind that are kept.
 pub const BUFFERS_MAX: usize = 4;
 
 /// Settings of the source, checked.
@@ -53,6 +53,7 @@ pub struct Source {
     wall_at: Instant,
     scratch: Scratch,
     buffers: Vec<Vec<u8>>,
+    raws: Vec<Vec<u8>>,
 }
 
 impl Source {
@@ -67,6 +68,7 @@ impl Source {
             wall_at: now,
             scratch: Scratch::default(),
             buffers: Vec::new(),
+            raws: Vec::new(),
         }
     }
 
@@ -102,8 +104,17 @@ impl Source {
         self.params.raw_bytes_max.min(flow.bodies.limit())
     }
 
-    /// Asks for a simpler compression from now on. False when there is none.
-    pub fn fall_back_compression(&mut self) -> bool {
+    /// What pulls are asked for now.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Asks for a simpler compression than the refused one from now on, unless another shard has done so already.
+    /// False when there is none.
+    pub fn fall_back_compression(&mut self, refused: Compression) -> bool {
+        if self.compression != refused {
+            return true;
+        }
         let simpler = self.compression.fall_back();
         if let Some(simpler) = simpler {
             self.compression = simpler;
@@ -131,18 +142,32 @@ impl Source {
         request.signed_head(&self.params.caller, &self.credentials, wall, &mut self.scratch, out)
     }
 
-    /// An empty buffer.
+    /// An empty buffer for a body as it is received.
     pub fn take_buffer(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
     }
 
-    /// A buffer that is no longer needed.
+    /// A buffer of [`Self::take_buffer`] that is no longer needed.
     pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        let keep = self.buffers.len() < BUFFERS_MAX
-            && buffer.capacity() as u64 <= self.params.pull_bytes.saturating_mul(2);
-        if keep && buffer.capacity() > 0 {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+        buffer.clear();
+        keep(&mut self.buffers, buffer, self.params.pull_bytes);
+    }
+
+    /// A buffer for a decompressed body. It holds an old one: bytes that are there already need not be zeroed before
+    /// they are written over.
+    pub fn take_raw(&mut self) -> Vec<u8> {
+        self.raws.pop().unwrap_or_default()
+    }
+
+    /// A buffer of [`Self::take_raw`] that is no longer needed.
+    pub fn give_raw(&mut self, raw: Vec<u8>) {
+        keep(&mut self.raws, raw, self.params.pull_bytes);
+    }
+}
+
+fn keep(idle: &mut Vec<Vec<u8>>, buffer: Vec<u8>, pull_bytes: u64) {
+    let fits = buffer.capacity() as u64 <= pull_bytes.saturating_mul(2);
+    if idle.len() < BUFFERS_MAX && fits && buffer.capacity() > 0 {
+        idle.push(buffer);
     }
 }

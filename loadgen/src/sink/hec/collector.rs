@@ -20,7 +20,7 @@ use super::reply::Reply;
 use super::scan;
 use super::state::Shared;
 use super::store::Origin;
-use crate::fault::Fault;
+use crate::fault::{Fault, parse_size};
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,10 @@ fn collect(shared: &Shared, call: Call<'_>) -> Answer {
     let token = authorize(shared, call.head)?;
     let channel = channel(shared, call.head, token.use_ack)?;
     if shared.config.product == Product::Cloud && body.len() > CLOUD_LIMIT {
+        return Err(Reply::with(6, Some(0), None));
+    }
+    let limit = own_word(call.fault, "limit").and_then(|text| parse_size(text).ok());
+    if limit.is_some_and(|limit| body.len() as u64 > limit) {
         return Err(Reply::with(6, Some(0), None));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -262,6 +266,12 @@ impl Taker<'_> {
             let ack_id = self.take(&outcome.accepted);
             return Err(Reply::with(9, Some(count), ack_id));
         }
+        if let Some((count, code)) = self.refuse_at().filter(|(count, _)| *count < outcome.accepted.len()) {
+            outcome.accepted.truncate(count);
+            let ack_id = self.take(&outcome.accepted);
+            // As splunkd does it, code 7 names the event behind the bad one.
+            return Err(Reply::with(code, Some(count + usize::from(code == 7)), ack_id));
+        }
         self.shared.stats.skipped.fetch_add(outcome.skipped as u64, Ordering::Relaxed);
         let is_empty = outcome.accepted.is_empty() && outcome.skipped == 0;
         match outcome.end {
@@ -322,6 +332,12 @@ impl Taker<'_> {
     /// Code 0, or 24 or 25 where the plan wants a warning.
     fn success(&self) -> u8 {
         self.word("warn").map_or(0, |code| code.parse().unwrap_or(24))
+    }
+
+    /// Events that are taken before one is refused, and the code of that.
+    fn refuse_at(&self) -> Option<(usize, u8)> {
+        let (count, code) = self.word("refuse-at")?.split_once(':')?;
+        Some((count.parse().ok()?, code.parse().ok()?))
     }
 
     fn busy_at(&self) -> Option<usize> {

@@ -7,6 +7,7 @@
 //! Driven by: `collector` and `conn` of one or several servers.   Spec: hec.md 7.
 #![expect(clippy::disallowed_types, reason = "a test server: several threads note what they stored")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -182,6 +183,11 @@ impl Store {
         let waiting = inner.waiting.iter().map(|waiting| waiting.events.len() as u64).sum();
         let (unique, duplicates) = (inner.stored.unique(), inner.stored.duplicates());
         Counts { unique, duplicates, waiting, ..inner.counts }
+    }
+
+    /// Different logs stored so far, per shard. Cheap: what waits for its ack is not looked at.
+    pub fn per_shard(&self) -> BTreeMap<u32, u64> {
+        self.lock().stored.per_shard()
     }
 
     /// Stored against sent. What still waits for its ack is not stored.

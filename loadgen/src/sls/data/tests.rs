@@ -117,3 +117,19 @@ fn a_segment_can_stand_in_many_places() {
     let raw = Codec::Lz4.decompress(&range.compose(Codec::Lz4).unwrap(), range.raw_bytes).unwrap();
     assert_eq!(numbers(&raw), [9, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
 }
+
+#[test]
+fn a_reader_that_goes_on_is_given_whole_segments() {
+    let mut data = ShardData::default();
+    for n in 0..2000 {
+        data.append(&group(n, 2000), 1, 0);
+    }
+    data.seal();
+    let (mut next, mut pulls) = (0, 0);
+    while next < data.total() {
+        let range = data.range(next, 1000, u64::MAX, 1 << 20);
+        assert!(range.parts.iter().all(Part::is_whole) && range.raw_bytes <= 1 << 20);
+        (next, pulls) = (range.next, pulls + 1);
+    }
+    assert!(pulls <= 8, "{pulls}");
+}

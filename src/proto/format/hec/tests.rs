@@ -346,7 +346,7 @@ fn the_default_event() {
          {{\"time\":1700000001.0000012,{head}}}}}\n"
     );
     assert_eq!(text, expected);
-    assert_eq!(encoded, Encoded { records: 2, invalid_utf8: 0, body_done: true });
+    assert_eq!(encoded, Encoded { records: 2, invalid_utf8: 0, body_done: true, ..Encoded::default() });
 }
 
 #[test]
@@ -493,12 +493,12 @@ fn frames_end_at_the_limit_and_at_the_asked_record() {
     let (mut at, mut out) = (Position::default(), Vec::new());
     assert_eq!(at.skip(&body, 40), Ok(40));
     let some = encoder.encode(&body, &mut at, 43, usize::MAX, &context, &mut out).unwrap();
-    assert_eq!(some, Encoded { records: 3, invalid_utf8: 0, body_done: false });
+    assert_eq!(some, Encoded { records: 3, invalid_utf8: 0, body_done: false, ..Encoded::default() });
     assert_eq!(core::str::from_utf8(&out).unwrap().trim_end(), lines[40..43].join("\n"));
     let none = encoder.encode(&body, &mut at, 43, usize::MAX, &context, &mut out).unwrap();
     assert_eq!(none.records, 0);
     let rest = encoder.encode(&body, &mut at, 100, usize::MAX, &context, &mut out).unwrap();
-    assert_eq!(rest, Encoded { records: 57, invalid_utf8: 0, body_done: true });
+    assert_eq!(rest, Encoded { records: 57, invalid_utf8: 0, body_done: true, ..Encoded::default() });
 }
 
 #[test]

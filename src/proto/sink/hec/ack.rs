@@ -24,6 +24,8 @@ use crate::proto::time::Instant;
 
 /// Ids per poll: the answer to a poll that gets lost takes this many confirmations with it.
 pub const POLL_IDS_MAX: usize = 64;
+/// Polls of one channel in a row; what is left waits for the next interval.
+const POLLS_IN_A_ROW: u32 = 10;
 
 /// Names a channel in this process; the GUID is its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +40,11 @@ struct Channel {
     /// Told `true`, waiting for the answers of requests that were under way then.
     tentative: Vec<(u64, Pending)>,
     next_poll: Instant,
+    /// The next poll asks from this id on: no id starves behind older ones that stay `false`.
+    ask_from: AckId,
+    asked_in_a_row: u32,
+    /// Value of `Cookie` that keeps this channel on its indexer behind a load balancer.
+    cookie: Option<String>,
     /// A connection still sends in it.
     in_use: bool,
     /// Requests begun and answered in it so far: one connection, so they are answered in order.
@@ -102,6 +109,9 @@ impl Acks {
             pending: BTreeMap::new(),
             tentative: Vec::new(),
             next_poll: now + self.poll_interval,
+            ask_from: AckId(0),
+            asked_in_a_row: 0,
+            cookie: None,
             in_use: true,
             begun: 0,
             answered: 0,
@@ -151,6 +161,20 @@ impl Acks {
                 self.channels.remove(&key);
             }
         }
+    }
+
+    /// What a load balancer wants to see again, where it said so.
+    pub fn cookie(&self, key: ChannelKey) -> Option<&str> {
+        self.channels.get(&key)?.cookie.as_deref()
+    }
+
+    /// An answer in this channel brought a cookie. True where it is another one than before: the balancer leads
+    /// elsewhere now, and there nobody knows the ids that wait.
+    pub fn set_cookie(&mut self, key: ChannelKey, cookie: &str) -> bool {
+        let Some(channel) = self.channels.get_mut(&key) else { return false };
+        let has_moved = channel.cookie.as_deref().is_some_and(|before| before != cookie);
+        channel.cookie = Some(cookie.to_owned());
+        has_moved
     }
 
     /// The name on the wire.
@@ -213,17 +237,20 @@ impl Acks {
             channel.route == route && !channel.pending.is_empty() && channel.next_poll <= now
         };
         let (key, channel) = self.channels.iter_mut().find(|(_, channel)| due(channel))?;
+        if channel.pending.range(channel.ask_from..).next().is_none() {
+            channel.ask_from = AckId(0);
+        }
         let mut body = b"{\"acks\":[".to_vec();
-        for (n, id) in channel.pending.keys().take(POLL_IDS_MAX).enumerate() {
-            if n > 0 {
+        let mut last = None;
+        for id in channel.pending.range(channel.ask_from..).map(|(id, _)| *id).take(POLL_IDS_MAX) {
+            if last.is_some() {
                 body.push(b',');
             }
             body.extend_from_slice(itoa::Buffer::new().format(id.0).as_bytes());
+            last = Some(id);
         }
         body.extend_from_slice(b"]}");
-        // The oldest ids are asked first; where more wait than fit into one poll, the next goes out at once
-        // after this one's answer confirmed some.
-        channel.next_poll = now + interval;
+        channel.plan_next(last, now, interval);
         Some(Poll { asked: Asked { channel: *key, resets: channel.resets }, body })
     }
 
@@ -240,23 +267,35 @@ impl Acks {
             // These ids may be of the incarnation before: they name other records now.
             return true;
         }
-        let mut told = 0_usize;
         for (id, indexed) in answer.acks {
             let Some(id) = id.parse().ok().map(AckId).filter(|_| indexed) else { continue };
             if let Some(pending) = channel.pending.remove(&id) {
-                told += 1;
                 let barrier = if id.0 < channel.unproven() { channel.begun } else { 0 };
                 channel.tentative.push((barrier, pending));
             }
         }
         self.pending -= channel.confirm(now, cx);
-        if told == POLL_IDS_MAX && !channel.pending.is_empty() {
-            channel.next_poll = now;
-        }
         if channel.is_spent() {
             self.channels.remove(&key);
         }
         true
+    }
+
+    /// A poll on this route failed: the next one keeps its distance.
+    pub fn hold_polls(&mut self, route: RouteId, now: Instant) {
+        for channel in self.channels.values_mut().filter(|channel| channel.route == route) {
+            channel.next_poll = channel.next_poll.max(now + self.poll_interval);
+        }
+    }
+
+    /// Gives up everything that waits in the channels of a route; returns them.
+    pub fn lose_route(&mut self, route: RouteId, cx: &mut Context) -> Vec<ChannelKey> {
+        let on_route = self.channels.iter().filter(|(_, channel)| channel.route == route);
+        let keys: Vec<ChannelKey> = on_route.map(|(key, _)| *key).collect();
+        for key in &keys {
+            self.lose_channel(*key, cx);
+        }
+        keys
     }
 
     /// Gives up everything that waits in this channel: it will be pulled again.
@@ -271,6 +310,13 @@ impl Acks {
 
     /// Gives up ids that waited too long.
     pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.give_up(now, cx);
+        }
+        self.channels.retain(|_, channel| !channel.is_spent());
+    }
+
+    fn give_up(&mut self, now: Instant, cx: &mut Context) {
         for channel in self.channels.values_mut() {
             let before = channel.pending.len();
             channel.pending.retain(|_, pending| {
@@ -294,7 +340,6 @@ impl Acks {
             });
             self.pending -= before - channel.tentative.len();
         }
-        self.channels.retain(|_, channel| !channel.is_spent());
     }
 
     /// The next id to give up.
@@ -310,6 +355,19 @@ impl Acks {
 }
 
 impl Channel {
+    /// After a poll up to `last`: the rest at once, the next round after the interval.
+    fn plan_next(&mut self, last: Option<AckId>, now: Instant, interval: Duration) {
+        self.ask_from = last.map_or(AckId(0), |last| AckId(last.0.saturating_add(1)));
+        self.asked_in_a_row += 1;
+        let more = self.pending.range(self.ask_from..).next().is_some();
+        if more && self.asked_in_a_row < POLLS_IN_A_ROW {
+            self.next_poll = now;
+            return;
+        }
+        self.asked_in_a_row = 0;
+        self.next_poll = now + interval;
+    }
+
     /// Requests that may have been taken by another incarnation.
     fn unproven(&self) -> u64 {
         self.begun.saturating_sub(self.proven)

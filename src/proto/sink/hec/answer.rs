@@ -37,6 +37,11 @@ pub enum Judgement {
         /// Why the next record was refused.
         answer: HecAnswer,
     },
+    /// The body is larger than the server takes: nothing of it was looked at.
+    TooLarge {
+        /// As received.
+        answer: HecAnswer,
+    },
     /// Nothing counts; the same frame goes again.
     Again {
         /// As received.
@@ -61,14 +66,27 @@ struct Body {
     invalid_event: Option<u64>,
 }
 
-/// Reads an answer to a frame of `records` records.
+/// The request that is answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// Records in it.
+    pub records: u32,
+    /// Bytes of its body before compression.
+    pub bytes: usize,
+}
+
+/// Splunk Cloud takes somewhat more than this, and says of a larger body that its object 0 is bad.
+pub const LARGE_BYTES: usize = 5 << 20;
+
+/// Reads an answer.
 pub fn judge(
     status: u16,
     location: Option<&str>,
     body: &mut [u8],
-    records: u32,
+    sent: Sent,
     scratch: &mut simd_json::Buffers,
 ) -> Judgement {
+    let records = sent.records;
     let excerpt = excerpt_of(body);
     let parsed = simd_json::serde::from_slice_with_buffers::<Body>(body, scratch).ok();
     let readable = parsed.is_some();
@@ -85,6 +103,10 @@ pub fn judge(
         invalid_event: parsed.invalid_event,
         location: location.map(shorten),
     };
+    let blames_first = status == 400 && code == Some(6) && answer.invalid_event == Some(0);
+    if sent.records > 0 && (status == 413 || blames_first && sent.bytes > LARGE_BYTES) {
+        return Judgement::TooLarge { answer };
+    }
     if let Some(accepted) = accepted_prefix(&answer, ack_id, records) {
         return Judgement::Partial { accepted, ack_id, busy: status == 503, answer };
     }
@@ -127,7 +149,22 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &str) -> Judgement {
-        judge(status, None, &mut body.as_bytes().to_vec(), 10, &mut simd_json::Buffers::default())
+        read_of(Sent { records: 10, bytes: 1_000 }, status, body)
+    }
+
+    fn read_of(sent: Sent, status: u16, body: &str) -> Judgement {
+        judge(status, None, &mut body.as_bytes().to_vec(), sent, &mut simd_json::Buffers::default())
+    }
+
+    #[test]
+    fn event_0_of_a_large_body_means_too_large() {
+        let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":0}"#;
+        let large = Sent { records: 10, bytes: LARGE_BYTES + 1 };
+        assert!(matches!(read_of(large, 400, body), Judgement::TooLarge { .. }));
+        assert!(matches!(read(400, body), Judgement::Partial { accepted: 0, .. }), "small: the event is bad");
+        let other = r#"{"text":"Invalid data format","code":6,"invalid-event-number":1}"#;
+        assert!(matches!(read_of(large, 400, other), Judgement::Partial { accepted: 1, .. }));
+        assert!(matches!(read(413, "<html>"), Judgement::TooLarge { .. }));
     }
 
     #[test]

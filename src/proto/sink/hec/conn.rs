@@ -170,13 +170,19 @@ impl Conn {
         self.spare_head = head;
     }
 
+    /// True where the next request is begun and not written whole.
+    pub(super) fn is_writing(&self) -> bool {
+        self.offset > 0
+    }
+
     /// The oldest request's first byte, where one is under way.
     pub(super) fn oldest_started(&self) -> Option<Instant> {
         self.requests.front().and_then(|request| request.started)
     }
 
-    /// True where a new request may be added.
+    /// True where a new request may be added. The first one goes alone: its answer may bring the cookie that keeps the
+    /// others on the same indexer, or show that the server closes after each.
     pub(super) fn has_room(&self, depth: usize) -> bool {
-        self.requests.len() < depth
+        self.requests.len() < if self.answers == 0 { 1 } else { depth }
     }
 }

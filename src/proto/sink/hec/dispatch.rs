@@ -9,7 +9,8 @@
 use smallvec::SmallVec;
 
 use super::conn::{Conn, State};
-use super::{Hec, Target, answer, first_shard};
+use super::poll::Question;
+use super::{AckMode, Hec, Target, answer, first_shard};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
@@ -31,12 +32,40 @@ impl Hec {
     /// Gives waiting frames to connections, opens connections, sends polls that are due.
     pub fn dispatch(&mut self, now: Instant, cx: &mut Context) {
         self.assign_frames(now, cx);
+        self.ask_health(now, cx);
         let due = self.routes.ids().filter(|route| {
             !self.polls.is_busy(*route) && self.acks.next_poll(*route).is_some_and(|due| due <= now)
         });
         let due: SmallVec<[RouteId; 8]> = due.collect();
         for route in due {
             self.send_poll(now, route, cx);
+        }
+    }
+
+    /// Asks the addresses that are out of use whether they are well again; it needs no token.
+    fn ask_health(&mut self, now: Instant, cx: &mut Context) {
+        let due: SmallVec<[RouteId; 8]> =
+            self.routes.to_ask(now).filter(|route| !self.polls.is_busy(*route)).collect();
+        for route in due {
+            let Some(target) = self.target(route) else { continue };
+            let mut out = Vec::with_capacity(512);
+            let fields = [("Host", target.authority.as_str()), ("User-Agent", USER_AGENT)];
+            if self.params.ack == AckMode::Required {
+                let guid = cx.rng.guid();
+                let secret = [
+                    ("Authorization", self.authorization.as_str()),
+                    ("X-Splunk-Request-Channel", guid.as_str()),
+                    ("Content-Type", "application/json"),
+                ];
+                let length = Some(NO_IDS.len() as u64);
+                let fields = fields.into_iter().chain(secret);
+                let _ = write_request_head(&mut out, "POST", &target.ack, fields, length);
+                out.extend_from_slice(NO_IDS);
+                self.polls.send(now, route, Question::HasAcks, out, cx);
+            } else {
+                let _ = write_request_head(&mut out, "GET", &target.health, fields.into_iter(), None);
+                self.polls.send(now, route, Question::Health, out, cx);
+            }
         }
     }
 
@@ -51,16 +80,17 @@ impl Hec {
             ("X-Splunk-Request-Channel", self.acks.guid(poll.asked.channel)),
             ("Content-Type", "application/json"),
         ];
+        let cookie = self.acks.cookie(poll.asked.channel).map(|cookie| ("Cookie", cookie));
         // Settings were checked: no header can hold a line break.
         let _ = write_request_head(
             &mut out,
             "POST",
             &target.ack,
-            fields.into_iter(),
+            fields.into_iter().chain(cookie),
             Some(poll.body.len() as u64),
         );
         out.extend_from_slice(&poll.body);
-        self.polls.send(now, route, poll.asked, out, cx);
+        self.polls.send(now, route, Question::Acks(poll.asked), out, cx);
     }
 
     fn target(&self, route: RouteId) -> Option<&Target> {
@@ -79,6 +109,7 @@ impl Hec {
             match self.place_for(now, shard) {
                 Place::Conn(conn) => {
                     if let Some(frame) = self.waiting.remove(at) {
+                        let frame = self.cut_to_cap(now, conn, at, frame, cx);
                         self.start_request(conn, frame, cx);
                     }
                 }
@@ -97,6 +128,31 @@ impl Hec {
         self.open_conns(now, starved.max(greeting), cx);
     }
 
+    /// Of a frame that is larger than this endpoint takes, the front goes and the rest waits.
+    fn cut_to_cap(
+        &mut self,
+        now: Instant,
+        conn: usize,
+        at: usize,
+        mut frame: Frame,
+        cx: &mut Context,
+    ) -> Frame {
+        let route = self.conns.get(conn).map(|conn| conn.route);
+        let target = route.and_then(|route| self.target(route));
+        let Some(cap) = target.and_then(|target| target.body_bytes_max) else { return frame };
+        if frame.bytes.len() <= cap || frame.records() < 2 {
+            return frame;
+        }
+        let mut front = cx.pool.take_for_part(now);
+        frame.move_front(frame.records_within(cap), &mut front);
+        if frame.segments.is_empty() {
+            cx.pool.give(frame);
+        } else {
+            self.waiting.insert(at, frame);
+        }
+        front
+    }
+
     /// Where a frame of this shard may go now.
     fn place_for(&self, now: Instant, shard: ShardId) -> Place {
         let depth = |conn: &Conn| self.routes.depth(conn.route, self.params.pipeline_depth);
@@ -110,7 +166,7 @@ impl Hec {
             };
         }
         let load = |conn: &Conn| {
-            (self.routes.latency_ns(conn.route).saturating_mul(conn.requests.len() as u64 + 1), conn.id)
+            (self.routes.latency_ns(now, conn.route).saturating_mul(conn.requests.len() as u64 + 1), conn.id)
         };
         let best =
             self.conns.iter().enumerate().filter(|(_, conn)| usable(conn)).min_by_key(|(_, conn)| load(conn));
@@ -153,7 +209,8 @@ impl Hec {
                 ("X-Splunk-Request-Channel", self.acks.guid(channel)),
                 ("Content-Type", "application/json"),
             ];
-            let fields = fields.into_iter().chain(encoding);
+            let cookie = self.acks.cookie(channel).map(|cookie| ("Cookie", cookie));
+            let fields = fields.into_iter().chain(encoding).chain(cookie);
             let _ = write_request_head(&mut head, "POST", &target.event, fields, Some(length as u64));
         }
         cx.counters.sent_requests += 1;
@@ -164,6 +221,9 @@ impl Hec {
         }
     }
 }
+
+/// A poll for an id that a fresh channel never gave.
+const NO_IDS: &[u8] = b"{\"acks\":[0]}";
 
 /// Sent with every request: without one, splunkd falls back to HTTP/1.0 and closes after each answer.
 const USER_AGENT: &str = concat!("sls2siem/", env!("CARGO_PKG_VERSION"));

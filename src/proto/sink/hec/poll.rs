@@ -1,4 +1,5 @@
-//! Connections that ask for acknowledgements: one per address, one poll at a time.
+//! Connections that ask: for acknowledgements, and for the health of an address; one per address, one question at a
+//! time.
 //!
 //! Why: an id is told `true` once; a poll that is cut off takes its confirmations with it. So polls are small,
 //! on a connection of their own where no large request delays them, and never cancelled before their deadline.
@@ -12,7 +13,7 @@ use super::ack::Asked;
 use super::answer::BODY_BYTES_MAX;
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
-use crate::proto::http1::{Limits, Progress, ResponseParser};
+use crate::proto::http1::{Head, Limits, Progress, ResponseParser};
 use crate::proto::ids::{ConnId, RouteId};
 use crate::proto::time::Instant;
 
@@ -24,7 +25,7 @@ struct PollConn {
     id: ConnId,
     route: RouteId,
     open: bool,
-    asked: Option<(Asked, Instant)>,
+    asked: Option<(Question, Instant)>,
     out: Vec<u8>,
     offset: usize,
     parser: ResponseParser,
@@ -32,13 +33,34 @@ struct PollConn {
     used: Instant,
 }
 
-/// What came of a poll.
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Are these ids indexed?
+    Acks(Asked),
+    /// Can this address be used again?
+    Health,
+    /// Does the token have acknowledgement here? Asked with an id that nobody gave: it stores nothing.
+    HasAcks,
+}
+
+/// What came of a question.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A whole HTTP answer.
-    Answer { route: RouteId, asked: Asked, status: u16, body: Vec<u8> },
+    Answer { route: RouteId, question: Question, answer: Answered },
     /// Not HTTP; the connection is closed.
-    Broken { route: RouteId, detail: String },
+    Broken { route: RouteId, question: Option<Question>, detail: String },
+}
+
+/// The parts of an answer that count.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) cookie: Option<String>,
+    pub(super) body: Vec<u8>,
 }
 
 /// All poll connections of a sink.
@@ -66,7 +88,7 @@ impl Polls {
         &mut self,
         now: Instant,
         route: RouteId,
-        asked: Asked,
+        question: Question,
         out: Vec<u8>,
         cx: &mut Context,
     ) {
@@ -88,7 +110,7 @@ impl Polls {
         if let Some(conn) = self.conns.get_mut(at) {
             conn.out = out;
             conn.offset = 0;
-            conn.asked = Some((asked, now));
+            conn.asked = Some((question, now));
             conn.used = now;
             if conn.open {
                 cx.actions.push_back(Action::Transmit(conn.id));
@@ -138,12 +160,18 @@ impl Polls {
             }
         }
         let conn = self.conns.get_mut(at)?;
-        let Some((asked, _)) = conn.asked.take() else {
+        let Some((question, _)) = conn.asked.take() else {
             return Some(self.broken(at, "an answer to no request".to_owned(), cx));
         };
-        let head = conn.parser.head().map(|head| (head.status(), head.keep_alive()));
-        let (status, keep_alive) = head.unwrap_or((0, false));
-        let body = core::mem::take(&mut conn.body);
+        let head = conn.parser.head();
+        let keep_alive = head.is_some_and(|head| head.keep_alive());
+        let answer = Answered {
+            status: head.map_or(0, |head| head.status()),
+            location: head.and_then(|head| head.header("location").map(ToOwned::to_owned)),
+            retry_after: head.as_ref().and_then(retry_after),
+            cookie: head.as_ref().and_then(cookie),
+            body: core::mem::take(&mut conn.body),
+        };
         conn.parser.reset();
         conn.used = now;
         let route = conn.route;
@@ -151,24 +179,24 @@ impl Polls {
             cx.actions.push_back(Action::Close(id));
             self.conns.swap_remove(at);
         }
-        Some(Outcome::Answer { route, asked, status, body })
+        Some(Outcome::Answer { route, question, answer })
     }
 
-    /// Returns the address whose poll was cut off, if one was under way.
-    pub(super) fn handle_closed(&mut self, id: ConnId) -> Option<(RouteId, bool)> {
+    /// Returns the address, and the question that was cut off, if one was under way.
+    pub(super) fn handle_closed(&mut self, id: ConnId) -> Option<(RouteId, Option<Question>)> {
         let at = self.conns.iter().position(|conn| conn.id == id)?;
         let conn = self.conns.swap_remove(at);
-        Some((conn.route, conn.asked.is_some()))
+        Some((conn.route, conn.asked.map(|(question, _)| question)))
     }
 
-    /// Closes what is idle; returns an address whose poll took too long.
-    pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) -> Option<RouteId> {
+    /// Closes what is idle; returns a question that took too long.
+    pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) -> Option<(RouteId, Question)> {
         let timeout = self.timeout;
         while let Some(at) = self.conns.iter().position(|conn| deadline(conn, timeout) <= now) {
             let conn = self.conns.swap_remove(at);
             cx.actions.push_back(Action::Close(conn.id));
-            if conn.asked.is_some() {
-                return Some(conn.route);
+            if let Some((question, _)) = conn.asked {
+                return Some((conn.route, question));
             }
         }
         None
@@ -187,7 +215,7 @@ impl Polls {
     fn broken(&mut self, at: usize, detail: String, cx: &mut Context) -> Outcome {
         let conn = self.conns.swap_remove(at);
         cx.actions.push_back(Action::Close(conn.id));
-        Outcome::Broken { route: conn.route, detail }
+        Outcome::Broken { route: conn.route, question: conn.asked.map(|(question, _)| question), detail }
     }
 }
 
@@ -197,3 +225,27 @@ fn deadline(conn: &PollConn, timeout: Duration) -> Instant {
         None => conn.used + IDLE_MAX,
     }
 }
+
+/// `Retry-After` in seconds; a date in it is not looked at.
+pub(super) fn retry_after(head: &Head<'_>) -> Option<Duration> {
+    head.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// All `Set-Cookie` of an answer as the value of `Cookie`: names and values, attributes left out. None or one, mostly.
+pub(super) fn cookie(head: &Head<'_>) -> Option<String> {
+    let mut cookie = String::new();
+    for set in head.headers("set-cookie") {
+        let pair = set.split(';').next().unwrap_or_default().trim();
+        let is_sound = pair.contains('=') && !pair.bytes().any(|byte| byte.is_ascii_control());
+        if is_sound && cookie.len() + pair.len() < COOKIE_BYTES_MAX {
+            if !cookie.is_empty() {
+                cookie.push_str("; ");
+            }
+            cookie.push_str(pair);
+        }
+    }
+    (!cookie.is_empty()).then_some(cookie)
+}
+
+/// Longest `Cookie` that is sent back.
+const COOKIE_BYTES_MAX: usize = 4096;

@@ -8,41 +8,46 @@
 
 use core::time::Duration;
 
-use super::ack::ChannelKey;
-use super::answer::{Judgement, judge};
+use super::ack::{Asked, ChannelKey};
+use super::answer::{Judgement, Sent, judge};
 use super::conn::Request;
-use super::route::Failure;
-use super::{AckMode, Hec, REFUSED_RETRY, Refused, first_shard, poll};
-use crate::proto::context::{Context, Settled, shard_scope};
-use crate::proto::event::{Action, Cause, HecAnswer};
+use super::poll::{Answered, Outcome, Question};
+use super::{AckMode, Hec, poll};
+use crate::proto::context::{Context, Settled};
+use crate::proto::event::{Action, Cause, HecAnswer, Notice, Refusal, Report};
 use crate::proto::frame::Frame;
-use crate::proto::ids::{AckId, ConnId, ShardId};
+use crate::proto::http1::Head;
+use crate::proto::ids::{AckId, ConnId, RouteId};
+use crate::proto::letters::index_of;
+use crate::proto::sink::route::Failure;
 use crate::proto::time::Instant;
 
 impl Hec {
     /// A whole answer stands in the connection's parser and body.
     pub(super) fn handle_answer(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        let Some((status, location, keep_alive)) = conn
-            .parser
-            .head()
-            .map(|head| (head.status(), head.header("location").map(ToOwned::to_owned), head.keep_alive()))
-        else {
-            return;
-        };
+        let Some(heading) = conn.parser.head().as_ref().map(Heading::of) else { return };
         let Some((request, whole)) = conn.answered(now) else {
             self.break_conn(now, at, &Cause::Protocol("an answer to no request".to_owned()), cx);
             return;
         };
         let (id, route) = (conn.id, conn.route);
-        let records = request.frame.records();
-        let judgement = judge(status, location.as_deref(), &mut conn.body, records, &mut self.scratch);
+        let sent = Sent { records: request.frame.records(), bytes: request.frame.bytes.len() };
+        let location = heading.location.as_deref();
+        let judgement = judge(heading.status, location, &mut conn.body, sent, &mut self.scratch);
         conn.parser.reset();
         conn.body.clear();
         let channel = request.channel;
-        self.act(now, at, request, judgement, cx);
+        if let Some(cookie) = &heading.cookie
+            && self.acks.set_cookie(channel, cookie)
+        {
+            self.acks.lose_channel(channel, cx);
+            self.replace_channel(now, at, cx);
+        }
+        self.act(now, at, request, judgement, heading.retry_after, cx);
         self.acks.answered(channel, now, cx);
         self.leave_if_replaced(at, channel, cx);
+        let keep_alive = heading.keep_alive;
         if (!keep_alive || !whole)
             && let Some(at) = self.conns.iter().position(|conn| conn.id == id)
         {
@@ -55,52 +60,53 @@ impl Hec {
         }
     }
 
-    fn act(&mut self, now: Instant, at: usize, request: Request, judgement: Judgement, cx: &mut Context) {
+    fn act(
+        &mut self,
+        now: Instant,
+        at: usize,
+        request: Request,
+        judgement: Judgement,
+        asked_pause: Option<Duration>,
+        cx: &mut Context,
+    ) {
         let Some(route) = self.conns.get(at).map(|conn| conn.route) else {
             self.waiting.push_front(request.frame);
             return;
         };
         match judgement {
             Judgement::Taken { ack_id: None, .. } if self.params.ack == AckMode::Required => {
-                let answer = HecAnswer {
-                    status: 200,
-                    code: Some(0),
-                    text: "the answer carries no ackId: indexer acknowledgement is off for this token"
-                        .to_owned(),
-                    invalid_event: None,
-                    location: None,
-                };
                 cx.counters.duplicates_possible_records += u64::from(request.frame.records());
-                self.routes.fail(now, route, Failure::hold(Cause::Hec(answer)), cx);
+                self.routes.fail(now, route, Failure::hold(Cause::Hec(no_ack_id())).eject(), cx);
                 self.again(request, cx);
             }
             Judgement::Taken { ack_id, slow_down } => {
                 let took = request.started.map_or(Duration::ZERO, |started| now.since(started));
                 self.routes.succeed(now, route, took, slow_down, cx);
-                if request.frame.refused {
-                    self.forgive(first_shard(&request.frame), cx);
-                }
                 self.taken(now, at, request, ack_id, cx);
             }
             Judgement::Partial { accepted, ack_id, busy: true, answer } => {
                 let mut request = request;
                 self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
-                self.routes.fail(now, route, Failure::busy(Cause::Hec(answer)), cx);
+                self.routes.fail(now, route, Failure::busy(Cause::Hec(answer)).after(asked_pause), cx);
                 self.again(request, cx);
             }
+            Judgement::TooLarge { answer } => self.too_large(route, request, answer, cx),
             Judgement::Partial { accepted, ack_id, busy: false, answer } => {
                 self.routes.succeed(now, route, Duration::ZERO, false, cx);
-                self.partly_taken(now, at, request, (accepted, ack_id), answer, cx);
+                self.partly_taken(now, at, request, (accepted, ack_id), &answer, cx);
             }
             Judgement::Again { answer, ambiguous, hold, new_channel } => {
                 if ambiguous {
                     cx.counters.duplicates_possible_records += u64::from(request.frame.records());
                 }
+                // It shuts down, or is not there: nothing more goes to it until it says that it is well.
+                let leaves = answer.status == 404 || matches!(answer.code, Some(18..=20 | 23));
                 let cause = Cause::Hec(answer);
                 let failure = if hold { Failure::hold(cause) } else { Failure::busy(cause) };
-                self.routes.fail(now, route, failure, cx);
+                let failure = if leaves { failure.eject() } else { failure };
+                self.routes.fail(now, route, failure.after(asked_pause), cx);
                 if new_channel {
-                    self.replace_channel(now, at, cx);
+                    self.reset_channel(now, request.channel, cx);
                 }
                 self.again(request, cx);
             }
@@ -111,12 +117,14 @@ impl Hec {
         let Request { frame, head, channel, started, .. } = request;
         let started = started.unwrap_or(now);
         match ack_id {
-            Some(id) if self.params.ack != AckMode::Off => {
+            Some(id) if self.counts_ids(now) => {
+                cx.counters.hec_ack_mode = BY_INDEXER;
                 if self.acks.add(channel, id, frame.segments.clone(), started, now, cx) {
                     self.replace_channel(now, at, cx);
                 }
             }
             _ => {
+                cx.counters.hec_ack_mode = BY_STATUS;
                 cx.counters.acked_batches += 1;
                 cx.counters.sink_ack_seconds.observe(now.since(started));
                 cx.settle(&frame.segments, Settled::Acked);
@@ -135,19 +143,11 @@ impl Hec {
         at: usize,
         mut request: Request,
         (accepted, ack_id): (u32, Option<AckId>),
-        answer: HecAnswer,
+        answer: &HecAnswer,
         cx: &mut Context,
     ) {
         self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
-        let mut refused = cx.pool.take_for_part(now);
-        request.frame.move_first(&mut refused);
-        refused.refused = true;
-        cx.counters.refused_records += 1;
-        let shard = first_shard(&refused);
-        let mut trouble = self.refused_shards.remove(&shard).unwrap_or_default();
-        trouble.raise(cx, shard_scope(shard), Cause::Hec(answer), REFUSED_RETRY);
-        self.refused_shards.insert(shard, trouble);
-        self.refused.push(Refused { frame: refused, due: now + REFUSED_RETRY });
+        refuse_front(now, &mut request.frame, answer, cx);
         if request.frame.segments.is_empty() {
             cx.pool.give(request.frame);
         } else {
@@ -169,7 +169,7 @@ impl Hec {
             return;
         }
         match ack_id {
-            Some(id) if self.params.ack != AckMode::Off => {
+            Some(id) if self.counts_ids(now) => {
                 let started = request.started.unwrap_or(now);
                 if self.acks.add(request.channel, id, stored, started, now, cx) {
                     self.replace_channel(now, at, cx);
@@ -181,17 +181,6 @@ impl Hec {
         }
     }
 
-    /// A record that was refused is taken now; the trouble of its shard is over with the last such record.
-    fn forgive(&mut self, shard: ShardId, cx: &mut Context) {
-        let more = |frame: &Frame| frame.refused && first_shard(frame) == shard;
-        let waits = self.refused.iter().any(|refused| first_shard(&refused.frame) == shard)
-            || self.waiting.iter().any(more)
-            || self.conns.iter().any(|conn| conn.requests.iter().any(|request| more(&request.frame)));
-        if !waits && let Some(mut trouble) = self.refused_shards.remove(&shard) {
-            trouble.clear(cx, shard_scope(shard));
-        }
-    }
-
     fn again(&mut self, request: Request, cx: &mut Context) {
         cx.counters.sink_retries += 1;
         self.waiting.push_front(request.frame);
@@ -200,7 +189,61 @@ impl Hec {
     /// From now on this connection sends under a new channel.
     fn replace_channel(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        conn.channel = self.acks.open_channel(conn.route, now, cx);
+        let before = core::mem::replace(&mut conn.channel, self.acks.open_channel(conn.route, now, cx));
+        if let Some(cookie) = self.acks.cookie(before).map(ToOwned::to_owned) {
+            self.acks.set_cookie(conn.channel, &cookie);
+        }
+    }
+
+    /// Nobody at the other end knows this channel any more: what waits in it goes again, under another GUID.
+    fn reset_channel(&mut self, now: Instant, channel: ChannelKey, cx: &mut Context) {
+        self.acks.lose_channel(channel, cx);
+        let Some(at) = self.conns.iter().position(|conn| conn.channel == channel) else { return };
+        self.replace_channel(now, at, cx);
+        self.leave_if_replaced(at, channel, cx);
+    }
+
+    /// The endpoint takes no body of this size: from now on it gets halves. A record that is too large alone is refused.
+    fn too_large(&mut self, route: RouteId, request: Request, answer: HecAnswer, cx: &mut Context) {
+        cx.counters.sink_retries += 1;
+        if request.frame.records() < 2 {
+            cx.refuse(request.frame, Refusal::Hec(answer));
+            return;
+        }
+        let bytes = request.frame.bytes.len();
+        if let Some(endpoint) = self.routes.endpoint(route)
+            && let Some(target) = self.targets.get_mut(usize::from(endpoint.0))
+        {
+            let cap = bytes / 2;
+            if target.body_bytes_max.is_none_or(|known| cap < known) {
+                target.body_bytes_max = Some(cap);
+                cx.reports.push_back(Report::Notice(Notice::BodyTooLarge { endpoint, bytes, cap, answer }));
+            }
+        }
+        self.waiting.push_front(request.frame);
+    }
+
+    /// True where an `ackId` has to be confirmed by the indexer.
+    fn counts_ids(&self, now: Instant) -> bool {
+        self.params.ack != AckMode::Off && self.degraded_until.is_none_or(|until| until <= now)
+    }
+
+    /// "ACK is disabled": the token answers with ids no longer, or never did.
+    fn acks_are_off(&mut self, now: Instant, route: RouteId, answer: HecAnswer, cx: &mut Context) {
+        if self.params.ack == AckMode::Required {
+            self.routes.fail(now, route, Failure::hold(Cause::Hec(answer)).eject(), cx);
+            return;
+        }
+        self.degraded_until = Some(now + DEGRADED_FOR);
+        cx.counters.hec_ack_mode = BY_STATUS;
+        // Nobody can say what became of these: they are pulled again, and then the 200 counts.
+        for channel in self.acks.lose_route(route, cx) {
+            self.reset_channel(now, channel, cx);
+        }
+        self.routes.poll_worked(route, cx);
+        if let Some(endpoint) = self.routes.endpoint(route) {
+            cx.reports.push_back(Report::Notice(Notice::AckOff { endpoint, answer }));
+        }
     }
 
     /// A channel that was replaced is left when the last request in it is answered.
@@ -216,31 +259,180 @@ impl Hec {
     pub(super) fn handle_poll_bytes(&mut self, now: Instant, id: ConnId, bytes: &[u8], cx: &mut Context) {
         let Some(outcome) = self.polls.handle_received(now, id, bytes, cx) else { return };
         match outcome {
-            poll::Outcome::Answer { route, asked, status, mut body } => {
-                let understood = status == 200 && self.acks.handle_answer(&asked, &mut body, now, cx);
-                if understood {
-                    self.routes.poll_worked(route, cx);
-                } else {
-                    let judgement = judge(status, None, &mut body, 0, &mut self.scratch);
-                    let answer = match judgement {
-                        Judgement::Again { answer, .. } | Judgement::Partial { answer, .. } => answer,
-                        Judgement::Taken { .. } => HecAnswer {
-                            status,
-                            code: Some(0),
-                            text: "the answer to an acknowledgement poll holds no acks".to_owned(),
-                            invalid_event: None,
-                            location: None,
-                        },
-                    };
-                    if status == 400 && matches!(answer.code, Some(10 | 11 | 28)) {
-                        self.acks.lose_channel(asked.channel, cx);
-                    }
-                    self.routes.poll_failed(route, Cause::Hec(answer), self.params.poll_interval, cx);
-                }
+            Outcome::Answer { route, question: Question::Acks(asked), answer } => {
+                self.handle_poll_answer(now, route, asked, answer, cx);
             }
-            poll::Outcome::Broken { route, detail } => {
-                self.routes.poll_failed(route, Cause::Protocol(detail), self.params.poll_interval, cx);
+            Outcome::Answer { route, question, answer } => {
+                self.handle_health(now, route, question, answer, cx);
+            }
+            Outcome::Broken { route, question, detail } => {
+                self.question_failed(now, route, question, Cause::Protocol(detail), cx);
             }
         }
     }
+
+    fn handle_poll_answer(
+        &mut self,
+        now: Instant,
+        route: RouteId,
+        asked: Asked,
+        mut answer: Answered,
+        cx: &mut Context,
+    ) {
+        if let Some(cookie) = &answer.cookie
+            && self.acks.set_cookie(asked.channel, cookie)
+        {
+            // Another indexer answered: it does not know these ids, and a `true` of it means another request.
+            self.reset_channel(now, asked.channel, cx);
+            return;
+        }
+        if answer.status == 200 && self.acks.handle_answer(&asked, &mut answer.body, now, cx) {
+            self.routes.poll_worked(route, cx);
+            return;
+        }
+        let refusal = self.refusal_of(&mut answer);
+        match (refusal.status, refusal.code) {
+            (400, Some(14)) => self.acks_are_off(now, route, refusal, cx),
+            (400, Some(10 | 11 | 28)) => {
+                self.reset_channel(now, asked.channel, cx);
+                self.question_failed(now, route, Some(Question::Acks(asked)), Cause::Hec(refusal), cx);
+            }
+            _ => self.question_failed(now, route, Some(Question::Acks(asked)), Cause::Hec(refusal), cx),
+        }
+    }
+
+    /// An address that was out of use has answered.
+    fn handle_health(
+        &mut self,
+        now: Instant,
+        route: RouteId,
+        question: Question,
+        mut answer: Answered,
+        cx: &mut Context,
+    ) {
+        let pause = answer.retry_after;
+        let is_well = match question {
+            // Only a 503 speaks of health; whatever else is wrong, the next request shows it better.
+            Question::Health => answer.status != 503,
+            _ => answer.status == 200 && memchr::memmem::find(&answer.body, b"\"acks\"").is_some(),
+        };
+        if is_well {
+            self.routes.readmit(route);
+            return;
+        }
+        let refusal = self.refusal_of(&mut answer);
+        let by_operator = refusal.status < 500 && refusal.status != 429;
+        let cause = Cause::Hec(refusal);
+        let failure = if by_operator { Failure::hold(cause) } else { Failure::busy(cause) };
+        self.routes.fail(now, route, failure.eject().after(pause), cx);
+    }
+
+    /// A question got no answer that says anything.
+    pub(super) fn question_failed(
+        &mut self,
+        now: Instant,
+        route: RouteId,
+        question: Option<Question>,
+        cause: Cause,
+        cx: &mut Context,
+    ) {
+        match question {
+            Some(Question::Acks(_)) => {
+                self.acks.hold_polls(route, now);
+                self.routes.poll_failed(route, cause, self.params.poll_interval, cx);
+            }
+            Some(Question::Health | Question::HasAcks) => {
+                self.routes.fail(now, route, Failure::soft(cause).eject(), cx);
+            }
+            None => {}
+        }
+    }
+
+    /// What an answer that is no success says.
+    fn refusal_of(&mut self, answer: &mut Answered) -> HecAnswer {
+        let location = answer.location.as_deref();
+        match judge(answer.status, location, &mut answer.body, Sent::default(), &mut self.scratch) {
+            Judgement::Again { answer, .. }
+            | Judgement::Partial { answer, .. }
+            | Judgement::TooLarge { answer } => answer,
+            Judgement::Taken { .. } => HecAnswer {
+                status: answer.status,
+                code: Some(0),
+                text: "the answer to an acknowledgement poll holds no acks".to_owned(),
+                invalid_event: None,
+                location: None,
+            },
+        }
+    }
+}
+
+/// What the head of an answer says beside its status.
+struct Heading {
+    status: u16,
+    location: Option<String>,
+    keep_alive: bool,
+    retry_after: Option<Duration>,
+    cookie: Option<String>,
+}
+
+impl Heading {
+    fn of(head: &Head<'_>) -> Self {
+        Self {
+            status: head.status(),
+            location: head.header("location").map(ToOwned::to_owned),
+            keep_alive: head.keep_alive(),
+            retry_after: poll::retry_after(head),
+            cookie: poll::cookie(head),
+        }
+    }
+}
+
+fn no_ack_id() -> HecAnswer {
+    HecAnswer {
+        status: 200,
+        code: Some(14),
+        text: "the answer carries no ackId: indexer acknowledgement is off for this token".to_owned(),
+        invalid_event: None,
+        location: None,
+    }
+}
+
+/// Values of the gauge `hec_ack_mode`.
+const BY_STATUS: u64 = 1;
+const BY_INDEXER: u64 = 2;
+/// After "ACK is disabled" ids are not waited for; then they are given another chance.
+const DEGRADED_FOR: Duration = Duration::from_mins(10);
+
+/// Takes the refused record out of the front of a frame. An index that the token may not write to is refused by its
+/// name: every record of the frame that names it goes out with the first, instead of one round trip each. Without
+/// a dead letter they hold their shard, together with what stands behind them.
+fn refuse_front(now: Instant, frame: &mut Frame, answer: &HecAnswer, cx: &mut Context) {
+    let by_index = answer.code == Some(7);
+    if by_index && !cx.has_dead_letter {
+        let mut held = cx.pool.take_for_part(now);
+        frame.move_front(frame.records(), &mut held);
+        cx.refuse(held, Refusal::Hec(answer.clone()));
+        return;
+    }
+    let refuse = |frame: &mut Frame, cx: &mut Context| {
+        let mut refused = cx.pool.take_for_part(now);
+        frame.move_front(1, &mut refused);
+        cx.refuse(refused, Refusal::Hec(answer.clone()));
+    };
+    if !by_index {
+        refuse(frame, cx);
+        return;
+    }
+    let wanted = frame.lines().next().and_then(index_of);
+    let also: Vec<bool> = frame.lines().map(|line| index_of(line) == wanted).collect();
+    let mut kept = cx.pool.take_for_part(now);
+    for is_refused in also {
+        if is_refused {
+            refuse(frame, cx);
+        } else {
+            frame.move_front(1, &mut kept);
+        }
+    }
+    let spent = core::mem::replace(frame, kept);
+    cx.pool.give(spent);
 }

@@ -63,23 +63,31 @@ pub struct PullHead {
 impl PullHead {
     /// Reads the head of the answer to a pull from `asked`.
     pub fn parse(head: &Head<'_>, asked: &Cursor) -> Result<Self, PullHeadError> {
-        let next_cursor = match required(head, CURSOR)? {
+        Self::read(&|name| head.header(name), asked)
+    }
+
+    /// The same of headers that somebody else has taken apart; `header` looks one up by its name in lower case.
+    pub fn read<'h>(
+        header: &impl Fn(&'static str) -> Option<&'h str>,
+        asked: &Cursor,
+    ) -> Result<Self, PullHeadError> {
+        let next_cursor = match required(header, CURSOR)? {
             "" => asked.clone(),
             text => cursor_text(text).map_err(|_| bad(CURSOR, text))?,
         };
-        let compression = head.header(COMPRESSION).unwrap_or_default();
-        let informs = |name| head.header(name).and_then(|text| text.parse().ok());
+        let compression = header(COMPRESSION).unwrap_or_default();
+        let informs = |name| header(name).and_then(|text| text.parse().ok());
         Ok(Self {
             next_cursor,
-            count: number(head, "x-log-count")?,
-            raw_size: number(head, "x-log-bodyrawsize")?,
+            count: number(header, "x-log-count")?,
+            raw_size: number(header, "x-log-bodyrawsize")?,
             compression: Compression::parse(compression).ok_or_else(|| bad(COMPRESSION, compression))?,
             cursor_time: informs("x-log-cursor-time"),
-            end_of_cursor: matches!(head.header("x-log-end-of-cursor"), Some("1" | "true" | "True")),
+            end_of_cursor: matches!(header("x-log-end-of-cursor"), Some("1" | "true" | "True")),
             read_last_cursor: informs("x-log-read-last-cursor"),
             raw_data_size: informs("x-log-rawdatasize"),
             raw_data_count: informs("x-log-rawdatacount"),
-            request_id: head.header("x-log-requestid").map(|text| clean(text, 64)).unwrap_or_default(),
+            request_id: header("x-log-requestid").map(|text| clean(text, 64)).unwrap_or_default(),
         })
     }
 }
@@ -87,12 +95,18 @@ impl PullHead {
 const CURSOR: &str = "x-log-cursor";
 const COMPRESSION: &str = "x-log-compresstype";
 
-fn required<'h>(head: &Head<'h>, header: &'static str) -> Result<&'h str, PullHeadError> {
-    head.header(header).ok_or(PullHeadError::Missing { header })
+fn required<'h>(
+    lookup: &impl Fn(&'static str) -> Option<&'h str>,
+    header: &'static str,
+) -> Result<&'h str, PullHeadError> {
+    lookup(header).ok_or(PullHeadError::Missing { header })
 }
 
-fn number(head: &Head<'_>, header: &'static str) -> Result<u64, PullHeadError> {
-    let text = required(head, header)?;
+fn number<'h>(
+    lookup: &impl Fn(&'static str) -> Option<&'h str>,
+    header: &'static str,
+) -> Result<u64, PullHeadError> {
+    let text = required(lookup, header)?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| bad(header, text))
 }

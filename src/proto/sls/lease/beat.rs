@@ -16,6 +16,7 @@ use super::holding::{Holding, State, Then};
 use super::verdict::Verdict;
 use super::{Lease, Params, SHARDS_MAX};
 use crate::proto::backoff::Backoff;
+use crate::proto::event::Command;
 use crate::proto::ids::ShardId;
 use crate::proto::time::Instant;
 
@@ -295,6 +296,7 @@ impl Lease {
         }
         self.counters.heartbeats += 1;
         self.beat.lease_until = Some(until);
+        self.commands.push_back(Command::Lease { until });
         self.beat.urgent.reset();
         self.beat.slow.reset();
         let hurry = self.given_up.values().any(|&sent| sent >= open.number);
@@ -320,6 +322,7 @@ impl Lease {
             }
         }
         self.given_up.retain(|_, sent| *sent >= open.number);
+        self.finish_bound(now);
     }
 
     /// The server says that the shard is ours.

@@ -59,6 +59,8 @@ pub enum Call {
         /// The position.
         cursor: Cursor,
     },
+    /// How long the logstore keeps logs. Not for the lease: the control thread warns with it.
+    GetLogstore,
     /// Save a checkpoint; always with `forceSuccess=false`, so that only the holder can.
     UpdateCheckpoint {
         /// The shard.
@@ -88,6 +90,7 @@ impl Call {
             Self::GetCheckpoint { .. }
             | Self::GetCursor { .. }
             | Self::GetCursorTime { .. }
+            | Self::GetLogstore
             | Self::UpdateCheckpoint { .. } => Lane::Work,
         }
     }
@@ -102,6 +105,7 @@ impl Call {
             Self::GetCheckpoint { .. } => "GetConsumerGroupCheckPoint",
             Self::GetCursor { .. } => "GetCursor",
             Self::GetCursorTime { .. } => "GetCursorTime",
+            Self::GetLogstore => "GetLogStore",
             Self::UpdateCheckpoint { .. } => "ConsumerGroupUpdateCheckPoint",
         }
     }
@@ -122,6 +126,8 @@ pub enum Reply {
     Cursor(Cursor),
     /// Of `GetCursorTime`, unix seconds.
     CursorTime(u64),
+    /// Of `GetLogstore`: days that logs are kept, where the answer says it.
+    Retention(Option<u64>),
 }
 
 /// A failure.

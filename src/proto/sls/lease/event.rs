@@ -69,6 +69,13 @@ pub enum LeaseEvent {
         /// How it was found.
         origin: Origin,
     },
+    /// Of a bounded run: everything up to the `stop` time is delivered and saved.
+    ShardFinished {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Of a bounded run: that holds for every shard that we have or may still get. A stop follows.
+    AllFinished,
     /// A shard was given up in order.
     ShardReleased {
         /// The shard.

@@ -35,6 +35,8 @@ pub(super) struct Holding {
     pub(super) trouble: Option<(Verdict, u64)>,
     /// Waits between jumps to the oldest data: reset when work gets on.
     pub(super) jumps: Backoff,
+    /// The data plane was told to stop at the end of a bounded run.
+    pub(super) bounded: bool,
 }
 
 /// Where a shard stands.
@@ -54,6 +56,15 @@ pub(super) enum State {
     Working(Progress),
     /// Its cursor expired and the settings say to wait.
     Stuck(Progress),
+    /// Of a bounded run: where to stop is wanted.
+    End {
+        /// Where work will begin.
+        cursor: Cursor,
+        /// How that was found.
+        origin: Origin,
+    },
+    /// Of a bounded run: everything up to the end is saved.
+    Finished(Progress),
     /// The data plane was told to finish what is in flight.
     Draining {
         /// How far it is.
@@ -85,6 +96,8 @@ pub(super) enum Then {
     Refetch,
     /// Go on with the oldest retained data.
     Oldest(Gap),
+    /// Keep it and do no more: a bounded run is over for this shard.
+    Finish,
 }
 
 /// Data that left the retention before it was read.
@@ -148,6 +161,7 @@ impl Holding {
             backoff: Backoff::new(RETRY_BASE, RETRY_MAX, seed),
             trouble: None,
             jumps: Backoff::new(RETRY_BASE, RETRY_MAX, !seed),
+            bounded: false,
         }
     }
 
@@ -160,7 +174,14 @@ impl Holding {
             State::Oldest(_) => (self.due, Call::GetCursor { shard, from: CursorFrom::Begin }),
             State::GapFrom(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.from.clone() }),
             State::GapTo(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.to.clone() }),
-            State::Working(progress) | State::Stuck(progress) | State::Draining { progress, .. } => {
+            State::End { .. } => {
+                let from = params.stop.map_or(CursorFrom::End, |bound| CursorFrom::Time(bound.at));
+                (self.due, Call::GetCursor { shard, from })
+            }
+            State::Working(progress)
+            | State::Stuck(progress)
+            | State::Finished(progress)
+            | State::Draining { progress, .. } => {
                 (self.due.max(progress.commit_at(params, self.due)), commit(progress))
             }
             State::Saving { progress, .. } => (self.due, commit(progress)),
@@ -172,9 +193,15 @@ impl Holding {
         match &self.state {
             State::Working(progress)
             | State::Stuck(progress)
+            | State::Finished(progress)
             | State::Draining { progress, .. }
             | State::Saving { progress, .. } => Some(progress),
-            State::Checkpoint | State::Start | State::Oldest(_) | State::GapFrom(_) | State::GapTo(_) => None,
+            State::Checkpoint
+            | State::Start
+            | State::Oldest(_)
+            | State::GapFrom(_)
+            | State::GapTo(_)
+            | State::End { .. } => None,
         }
     }
 
@@ -183,9 +210,15 @@ impl Holding {
         match &mut self.state {
             State::Working(progress)
             | State::Stuck(progress)
+            | State::Finished(progress)
             | State::Draining { progress, .. }
             | State::Saving { progress, .. } => Some(progress),
-            State::Checkpoint | State::Start | State::Oldest(_) | State::GapFrom(_) | State::GapTo(_) => None,
+            State::Checkpoint
+            | State::Start
+            | State::Oldest(_)
+            | State::GapFrom(_)
+            | State::GapTo(_)
+            | State::End { .. } => None,
         }
     }
 

@@ -108,6 +108,7 @@ impl Lease {
         match std::mem::replace(&mut holding.state, State::Checkpoint) {
             State::Start => self.begin(now, shard, cursor, Origin::Start),
             State::Oldest(gap) if gap.from == cursor => self.begin(now, shard, cursor, Origin::Oldest),
+            State::End { cursor: begin, origin } => self.found_end(now, shard, begin, origin, cursor),
             State::Oldest(gap) => {
                 let gap = Gap { to: cursor, ..gap };
                 holding.state = if gap.from_time.is_none() { State::GapFrom(gap) } else { State::GapTo(gap) };
@@ -130,15 +131,33 @@ impl Lease {
         }
     }
 
-    /// Hands a shard to the data plane.
+    /// Work on a shard begins here; in a bounded run, its end has to be known first.
     fn begin(&mut self, now: Instant, shard: ShardId, cursor: Cursor, origin: Origin) {
+        let Some(bound) = self.bound_has_come(now) else {
+            return self.assign(now, shard, (cursor, origin), None);
+        };
+        if let Some(holding) = self.shards.get_mut(&shard) {
+            holding.state = State::End { cursor, origin };
+            holding.due = bound.known_from.max(now);
+        }
+    }
+
+    /// Hands a shard to the data plane.
+    pub(super) fn assign(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        (cursor, origin): (Cursor, Origin),
+        end: Option<Cursor>,
+    ) {
         let epoch = self.next_epoch();
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         holding.epoch = epoch;
         holding.due = now;
+        holding.bounded = end.is_some();
         holding.state = State::Working(Progress::new(cursor.clone(), origin, now));
         self.events.push_back(LeaseEvent::ShardStarted { shard, cursor: cursor.clone(), origin });
-        self.commands.push_back(Command::Assign { shard, epoch, cursor, end: None });
+        self.commands.push_back(Command::Assign { shard, epoch, cursor, end });
     }
 
     fn committed(&mut self, now: Instant, shard: ShardId, cursor: Cursor) {
@@ -203,7 +222,20 @@ impl Lease {
         let Some(holding) = self.holding(shard, epoch) else { return };
         match std::mem::replace(&mut holding.state, State::Checkpoint) {
             State::Draining { progress, then, .. } => self.save(now, shard, progress, then),
-            // Nobody asked for it: the data plane dropped the shard. It is still ours, so it begins again.
+            // Nobody asked for it: the end of a bounded run. Without one it is still ours, so it begins again.
+            State::Working(progress) | State::Stuck(progress) => {
+                let then = if holding.bounded { Then::Finish } else { Then::Refetch };
+                self.save(now, shard, progress, then);
+            }
+            other => holding.state = other,
+        }
+    }
+
+    /// The data plane believed the lease over, but it was renewed meanwhile: the shard begins again where it is safe.
+    pub(super) fn dropped(&mut self, now: Instant, shard: ShardId, epoch: Epoch) {
+        let Some(holding) = self.holding(shard, epoch) else { return };
+        match std::mem::replace(&mut holding.state, State::Checkpoint) {
+            State::Draining { progress, then, .. } => self.save(now, shard, progress, then),
             State::Working(progress) | State::Stuck(progress) => {
                 self.save(now, shard, progress, Then::Refetch);
             }
@@ -282,7 +314,7 @@ impl Lease {
     }
 
     /// Nothing is in flight any more (or it was cut): save what is safe, then go on with `then`.
-    fn save(&mut self, now: Instant, shard: ShardId, progress: Progress, then: Then) {
+    pub(super) fn save(&mut self, now: Instant, shard: ShardId, progress: Progress, then: Then) {
         let deadline = self.stop.as_ref().map_or(now + SAVE_WAIT, |stop| stop.deadline);
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         holding.state = State::Saving { progress, deadline, then };
@@ -306,6 +338,10 @@ impl Lease {
             Then::Oldest(gap) => {
                 holding.state = State::Oldest(gap);
                 holding.due = now + holding.jumps.next_wait();
+            }
+            Then::Finish => {
+                holding.state = State::Finished(progress.clone());
+                self.events.push_back(LeaseEvent::ShardFinished { shard });
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::proto::frame::{Frame, Segment};
 use crate::proto::ids::{Cursor, Epoch, PullId, ShardId};
 use crate::proto::ledger::Ranges;
 use crate::proto::sls::source::Source;
-use crate::proto::sls::wire::{Fault, Position, WireError};
+use crate::proto::sls::wire::{Fault, Position, Tails, WireError};
 
 /// A body being transcoded.
 pub(super) struct Body {
@@ -38,6 +38,8 @@ pub(super) type Entered = (PullId, Ranges, u32);
 pub(super) enum Filled {
     /// The frame is full.
     Frame,
+    /// The frame holds one record, which is larger than the sink takes.
+    Oversize,
     /// Every wanted record is encoded.
     BodyEnd,
 }
@@ -45,13 +47,13 @@ pub(super) enum Filled {
 impl Body {
     /// Of the records of `pull`, `wanted` are to be encoded; the body begins with record `base` of it.
     pub(super) fn new(
-        raw: Vec<u8>,
+        (raw, tails): (Vec<u8>, Tails),
         credit: Credit,
         request_id: String,
         from: Cursor,
         (pull, wanted, base): Entered,
     ) -> Self {
-        Self { raw, _credit: credit, at: Position::default(), pull, wanted, base, from, request_id }
+        Self { raw, _credit: credit, at: Position::with(tails), pull, wanted, base, from, request_id }
     }
 
     /// The pull that the records belong to.
@@ -71,7 +73,7 @@ impl Body {
 
     /// Gives its buffer back.
     pub(super) fn finish(self, source: &mut Source) {
-        source.give_buffer(self.raw);
+        source.give_raw(self.raw);
     }
 
     /// Appends wanted records to `frame` until it is full or none is left.
@@ -106,6 +108,13 @@ impl Body {
             };
             around.cx.counters.invalid_utf8_records += u64::from(encoded.invalid_utf8);
             self.note(frame, (shard, epoch), start, start + encoded.records);
+            if encoded.oversize {
+                return Ok(Filled::Oversize);
+            }
+            if encoded.before_oversize {
+                // A record that the sink does not take leaves alone.
+                return Ok(Filled::Frame);
+            }
             if encoded.records == 0 {
                 // The body holds fewer records than were counted: nothing may be acknowledged for them.
                 return Err(WireError { offset: self.raw.len(), what: Fault::Truncated });

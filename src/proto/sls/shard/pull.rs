@@ -9,12 +9,13 @@
 
 use core::time::Duration;
 
-use super::{Around, transmit};
+use super::{Around, pace, transmit};
 use crate::proto::event::{Action, Cause, Closed, ClosedKind};
 use crate::proto::flow::Credit;
 use crate::proto::http1::{Limits, Progress, ResponseParser};
 use crate::proto::ids::{ConnId, Cursor, ShardId};
 use crate::proto::sls::api::pull_head::PullHead;
+use crate::proto::sls::body::Compression;
 use crate::proto::sls::error::SlsError;
 use crate::proto::time::Instant;
 
@@ -34,13 +35,13 @@ pub(super) struct Want {
 /// What came of it.
 pub(super) enum PullEvent {
     /// A whole answer.
-    Body { head: PullHead, compressed: Vec<u8>, credit: Credit, want: Want },
+    Body { head: PullHead, compressed: Vec<u8>, credit: Credit, want: Want, asked: pace::Asked },
     /// The smallest pull is larger than what may be held in memory.
     TooLarge { raw_bytes: u64, want: Want },
     /// Nothing is wrong: ask again (a stale connection, or fewer log groups).
     Retry,
-    /// SLS said no.
-    Refused(SlsError),
+    /// SLS said no, to a request for this compression.
+    Refused(SlsError, Compression),
     /// The connection, or what came through it, is broken.
     Failed(Cause),
 }
@@ -62,6 +63,7 @@ struct Asked {
     head: Option<PullHead>,
     began: Instant,
     retried: bool,
+    compression: Compression,
 }
 
 /// The pull of one shard.
@@ -75,7 +77,6 @@ pub(super) struct Pull {
     count_max: Option<u32>,
     /// Credit that the next pull needs, learned from a head.
     need: Option<u64>,
-    began: Option<Instant>,
     /// The last request died with a connection that had served before.
     retried: bool,
 }
@@ -87,10 +88,6 @@ impl Pull {
 
     pub(super) fn is_busy(&self) -> bool {
         self.asked.is_some()
-    }
-
-    pub(super) fn began(&self) -> Option<Instant> {
-        self.began
     }
 
     /// Begins a pull where credit allows it.
@@ -110,10 +107,11 @@ impl Pull {
         let bytes = self.need.unwrap_or(expected + expected / 2);
         let Some(credit) = around.flow.bodies.try_take(bytes) else { return false };
         self.need = None;
-        self.began = Some(now);
         let compressed = around.source.take_buffer();
         let retried = core::mem::take(&mut self.retried);
-        self.asked = Some(Asked { want, credit, count, compressed, head: None, began: now, retried });
+        let compression = around.source.compression();
+        self.asked =
+            Some(Asked { want, credit, count, compressed, head: None, began: now, retried, compression });
         match &self.link {
             Some(link) if link.open => self.write(now, shard, around),
             Some(_) => {}
@@ -145,7 +143,8 @@ impl Pull {
     }
 
     fn write(&mut self, now: Instant, shard: ShardId, around: &mut Around<'_>) {
-        let (Some(link), Some(asked)) = (&mut self.link, &self.asked) else { return };
+        let (Some(link), Some(asked)) = (&mut self.link, &mut self.asked) else { return };
+        asked.compression = around.source.compression();
         link.out.clear();
         link.offset = 0;
         let range = (&asked.want.cursor, asked.want.end.as_ref());
@@ -244,13 +243,16 @@ impl Pull {
             self.need = Some(total);
             return Some(PullEvent::Retry);
         }
+        // The size is known and paid for: the buffer need not grow, and move, with every piece.
+        asked.compressed.reserve(usize::try_from(wire).unwrap_or(0));
         asked.head = Some(head);
         None
     }
 
     fn complete(&mut self, around: &mut Around<'_>) -> Option<PullEvent> {
         let link = self.link.as_mut()?;
-        let Asked { want, mut credit, compressed, head, count, .. } = self.asked.take()?;
+        let Asked { want, mut credit, compressed, head, count, began, compression, .. } =
+            self.asked.take()?;
         link.answers += 1;
         let (keep_alive, refused) = {
             let answer = link.parser.head()?;
@@ -263,7 +265,7 @@ impl Pull {
         }
         if let Some(error) = refused {
             around.source.give_buffer(compressed);
-            return Some(PullEvent::Refused(error));
+            return Some(PullEvent::Refused(error, compression));
         }
         let head = head?;
         credit.resize(head.raw_size.saturating_add(compressed.len() as u64));
@@ -276,7 +278,8 @@ impl Pull {
         if count > 1 && head.count >= u64::from(count) {
             self.count_max = self.count_max.map(|max| max.saturating_mul(2)).filter(|max| *max < 1000);
         }
-        Some(PullEvent::Body { head, compressed, credit, want })
+        let asked = pace::Asked { began, count, bytes: around.source.params().pull_bytes };
+        Some(PullEvent::Body { head, compressed, credit, want, asked })
     }
 
     /// The connection ended.

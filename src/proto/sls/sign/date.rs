@@ -9,24 +9,26 @@
 use crate::proto::time::UnixTime;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
+/// Short names, in English as both specifications want them.
+pub(crate) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_SECS: u64 = 86_400;
-const SECS_MAX: u64 = 253_402_300_799;
+const SECS_MIN: i64 = -62_162_035_200;
+const SECS_MAX: i64 = 253_402_300_799;
 
 /// Appends `Fri, 02 Jan 2026 03:04:05 GMT`.
 pub fn push_http_date(out: &mut String, time: UnixTime) {
     let civil = Civil::new(time);
     out.push_str(DAYS.get(civil.weekday).copied().unwrap_or_default());
     out.push_str(", ");
-    push_digits(out, civil.day, 2);
+    push_digits(out, civil.day.into(), 2);
     out.push(' ');
     out.push_str(MONTHS.get(civil.month0).copied().unwrap_or_default());
     out.push(' ');
-    push_digits(out, civil.year, 4);
+    push_digits(out, civil.year.into(), 4);
     for (separator, number) in [(' ', civil.hour), (':', civil.minute), (':', civil.second)] {
         out.push(separator);
-        push_digits(out, number, 2);
+        push_digits(out, number.into(), 2);
     }
     out.push_str(" GMT");
 }
@@ -34,12 +36,12 @@ pub fn push_http_date(out: &mut String, time: UnixTime) {
 /// Appends `20260102T030405Z`.
 pub fn push_compact_date(out: &mut String, time: UnixTime) {
     let civil = Civil::new(time);
-    push_digits(out, civil.year, 4);
+    push_digits(out, civil.year.into(), 4);
     push_digits(out, civil.month0 as u64 + 1, 2);
-    push_digits(out, civil.day, 2);
+    push_digits(out, civil.day.into(), 2);
     out.push('T');
     for number in [civil.hour, civil.minute, civil.second] {
-        push_digits(out, number, 2);
+        push_digits(out, number.into(), 2);
     }
     out.push('Z');
 }
@@ -63,32 +65,46 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
     Some(secs + hour * 3600 + minute * 60 + second)
 }
 
-struct Civil {
-    year: u64,
-    month0: usize,
-    day: u64,
-    weekday: usize,
-    hour: u64,
-    minute: u64,
-    second: u64,
+/// A moment by the calendar, in UTC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Civil {
+    pub(crate) year: u32,
+    /// 0 is January.
+    pub(crate) month0: usize,
+    pub(crate) day: u32,
+    /// 0 is Thursday, as 1970 began.
+    pub(crate) weekday: usize,
+    pub(crate) hour: u32,
+    pub(crate) minute: u32,
+    pub(crate) second: u32,
 }
 
 impl Civil {
-    /// The well-known count in eras of 400 years that begin on 1 March, so that the leap day is the last one.
     fn new(time: UnixTime) -> Self {
-        let secs = time.as_secs().min(SECS_MAX);
-        let (days, of_day) = (secs / DAY_SECS, secs % DAY_SECS);
-        let shifted = days + 719_468;
+        Self::from_secs(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    /// The well-known count in eras of 400 years that begin on 1 March, so that the leap day is the last one. Moments
+    /// outside of the years 0 to 9999 become the nearest one inside.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "inside of those years all fits"
+    )]
+    pub(crate) fn from_secs(secs: i64) -> Self {
+        let secs = secs.clamp(SECS_MIN, SECS_MAX);
+        let (days, of_day) = (secs.div_euclid(86_400), secs.rem_euclid(86_400) as u32);
+        let shifted = (days + 719_468) as u64;
         let (era, of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * of_year + 2) / 153;
         let month0 = (march_month + 2) % 12;
         Self {
-            year: era * 400 + year_of_era + u64::from(month0 < 2),
+            year: (era * 400 + year_of_era + u64::from(month0 < 2)) as u32,
             month0: month0 as usize,
-            day: of_year - (153 * march_month + 2) / 5 + 1,
-            weekday: (days % 7) as usize,
+            day: (of_year - (153 * march_month + 2) / 5 + 1) as u32,
+            weekday: days.rem_euclid(7) as usize,
             hour: of_day / 3600,
             minute: of_day / 60 % 60,
             second: of_day % 60,

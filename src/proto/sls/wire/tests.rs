@@ -170,3 +170,29 @@ fn refusals_name_cause_and_place() {
     assert_eq!(refuse(&huge), error(1, Fault::LengthPastEnd), "a length of 2^64 - 1");
     assert_eq!(refuse(&[0x0a]).to_string(), "protobuf: value cut off by the end of its message at byte 1");
 }
+
+#[test]
+fn tails_change_nothing_but_the_way() {
+    let log = content("k", "v");
+    let plain = [field(1, &field(1, &log)), field(3, b"topic"), field(4, b"source")].concat();
+    let mixed = [field(4, b"early"), field(1, &log), field(3, b"between"), field(1, &log), field(4, b"late")]
+        .concat();
+    let many: Vec<u8> =
+        (0..100_u8).flat_map(|n| field(1, &[field(1, &log), field(3, &[n])].concat())).collect();
+    for body in [sample(), field(1, &plain), field(1, &mixed), many] {
+        let mut tails = Tails::default();
+        assert_eq!(survey(&body, &mut tails), scan(&body));
+        assert_ne!(tails, Tails::default());
+        let (mut slow, mut quick) = (Position::default(), Position::with(tails));
+        while let Some(log) = slow.seek(&body).unwrap() {
+            assert_eq!(quick.seek(&body).unwrap(), Some(log));
+            let (slow_group, group) =
+                (LogGroup::at(&body, &slow).unwrap(), LogGroup::at(&body, &quick).unwrap());
+            assert_eq!((slow_group.topic, slow_group.source), (group.topic, group.source));
+            assert!(slow_group.tags().eq(group.tags()));
+            assert_eq!(slow_group.logs().count(), group.logs().count());
+            slow.pass(log);
+            quick.pass(log);
+        }
+    }
+}

@@ -42,6 +42,8 @@ pub(super) struct Rig {
     pub(super) calls: Vec<(Instant, Call)>,
     pub(super) held: Vec<(CallId, Call)>,
     pub(super) commands: Vec<Command>,
+    /// The last lease that the data plane was told.
+    pub(super) until: Option<Instant>,
     pub(super) events: Vec<LeaseEvent>,
 }
 
@@ -52,6 +54,7 @@ pub(super) fn params() -> Params {
         timeout: secs(40),
         in_order: false,
         start: CursorFrom::Begin,
+        stop: None,
         checkpoint_interval: secs(3),
         on_expired_cursor: OnExpired::Begin,
         fail_fast: false,
@@ -110,6 +113,7 @@ impl Rig {
             calls: Vec::new(),
             held: Vec::new(),
             commands: Vec::new(),
+            until: None,
             events: Vec::new(),
         }
     }
@@ -140,7 +144,10 @@ impl Rig {
 
     fn drain(&mut self) {
         while let Some(command) = self.lease.poll_command() {
-            self.commands.push(command);
+            match command {
+                Command::Lease { until } => self.until = Some(until),
+                command => self.commands.push(command),
+            }
         }
         while let Some(event) = self.lease.poll_event() {
             self.events.push(event);
@@ -170,6 +177,7 @@ impl Rig {
                 Ok(Reply::Cursor(Cursor::new(&format!("{}-{shard}", from_text(*from)))))
             }
             Call::GetCursorTime { .. } => Ok(Reply::CursorTime(1_700_000_000)),
+            Call::GetLogstore => Ok(Reply::Retention(None)),
             Call::UpdateCheckpoint { shard, .. } if !self.ours.contains(&shard.0) => {
                 Err(refusal("ConsumerNotMatch"))
             }
@@ -220,6 +228,11 @@ impl Rig {
         self.report(Report::Drained { shard: ShardId(shard), epoch });
     }
 
+    pub(super) fn dropped(&mut self, shard: u32) {
+        let epoch = self.epoch(shard);
+        self.report(Report::Dropped { shard: ShardId(shard), epoch });
+    }
+
     pub(super) fn expired(&mut self, shard: u32, cursor: &str) {
         let epoch = self.epoch(shard);
         self.report(Report::CursorExpired { shard: ShardId(shard), epoch, cursor: Cursor::new(cursor) });
@@ -266,10 +279,15 @@ impl Rig {
     /// The commands since the last look, as short text.
     pub(super) fn orders(&self) -> Vec<String> {
         let order = |command: &Command| match command {
-            Command::Assign { shard, cursor, .. } => format!("assign {shard} {cursor}"),
+            Command::Assign { shard, cursor, end: None, .. } => format!("assign {shard} {cursor}"),
+            Command::Assign { shard, cursor, end: Some(end), .. } => {
+                format!("assign {shard} {cursor} to {end}")
+            }
             Command::Revoke { shard, .. } => format!("revoke {shard}"),
             Command::Abandon { shard, .. } => format!("abandon {shard}"),
+            Command::Lease { until } => format!("lease {until:?}"),
             Command::Credentials(_) => "credentials".into(),
+            Command::Token(_) => "token".into(),
             Command::Stop => "stop".into(),
         };
         self.commands.iter().map(order).collect()

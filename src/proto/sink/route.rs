@@ -1,11 +1,11 @@
 //! The addresses behind the sink's endpoints: which may be used, how fast each is, who waits for how long.
 //!
-//! Why: one busy or broken indexer must not stop the others, and a name with several addresses is several
-//! indexers.
+//! Why: one busy or broken receiver must not stop the others, and a name with several addresses is several
+//! receivers.
 //! Invariants: 1. an address that failed is not used before its wait is over. 2. trouble is reported once per
 //!  change and endpoint, not per attempt.
 //! Bounds: waits of 100 ms to 30 s with jitter; at least 5 s where an operator has to repair something.
-//! Driven by: `sink::hec`.
+//! Driven by: the sinks that speak to a network.
 
 use core::time::Duration;
 
@@ -18,6 +18,12 @@ use crate::proto::time::Instant;
 const WAIT_BASE: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const WAIT_HOLD: Duration = Duration::from_secs(5);
+/// Longest wait that a server may ask for with `Retry-After`.
+const WAIT_ASKED_MAX: Duration = Duration::from_mins(1);
+/// Names are looked up again this often: addresses come and go without a failure.
+const RESOLVE_EVERY: Duration = Duration::from_mins(1);
+/// An address that was slow and is not used any more is believed to become fast again: half of it in this time.
+const FORGET_NS: u64 = 10_000_000_000;
 /// How long an address is spared that says its queues fill up.
 const WAIT_SLOW: Duration = Duration::from_millis(250);
 /// Answers with one request at a time after a server closed with answers owed.
@@ -29,22 +35,35 @@ pub(super) struct Failure {
     cause: Cause,
     wait_min: Duration,
     resolve: bool,
+    eject: bool,
 }
 
 impl Failure {
     /// The server said "not now".
     pub(super) fn busy(cause: Cause) -> Self {
-        Self { cause, wait_min: Duration::ZERO, resolve: false }
+        Self { cause, wait_min: Duration::ZERO, resolve: false, eject: false }
     }
 
     /// An operator has to repair something.
     pub(super) fn hold(cause: Cause) -> Self {
-        Self { cause, wait_min: WAIT_HOLD, resolve: false }
+        Self { cause, wait_min: WAIT_HOLD, resolve: false, eject: false }
     }
 
     /// The connection failed: perhaps the name leads elsewhere now.
     pub(super) fn soft(cause: Cause) -> Self {
-        Self { cause, wait_min: Duration::ZERO, resolve: true }
+        Self { cause, wait_min: Duration::ZERO, resolve: true, eject: false }
+    }
+
+    /// The server asked for this pause.
+    pub(super) fn after(mut self, asked: Option<Duration>) -> Self {
+        self.wait_min = self.wait_min.max(asked.unwrap_or_default().min(WAIT_ASKED_MAX));
+        self
+    }
+
+    /// Nothing goes to this address before it has answered a question about its health.
+    pub(super) fn eject(mut self) -> Self {
+        self.eject = true;
+        self
     }
 }
 
@@ -55,8 +74,11 @@ struct Route {
     paused_until: Option<Instant>,
     backoff: Backoff,
     latency_ns: u64,
+    used_at: Instant,
     shallow: u32,
     gone: bool,
+    /// Out of use until it has answered a question about its health.
+    ejected: bool,
 }
 
 #[derive(Debug)]
@@ -70,8 +92,12 @@ struct Endpoint {
 /// All addresses of one sink.
 #[derive(Debug)]
 pub(super) struct Routes {
-    routes: Vec<Route>,
+    known: Vec<Route>,
     endpoints: Vec<Endpoint>,
+    /// The sink can ask addresses for their health, so the second failure in a row puts one out of use.
+    pub(super) asks_health: bool,
+    /// Even a new address is asked before it is used.
+    pub(super) asks_first: bool,
 }
 
 impl Routes {
@@ -88,7 +114,7 @@ impl Routes {
         for at in 0..endpoints.len() {
             cx.actions.push_back(Action::Resolve(EndpointId(u16::try_from(at).unwrap_or(u16::MAX))));
         }
-        Self { routes: Vec::new(), endpoints }
+        Self { known: Vec::new(), endpoints, asks_health: false, asks_first: false }
     }
 
     pub(super) fn handle_routes(
@@ -106,7 +132,7 @@ impl Routes {
                 let wait = entry.backoff.next_wait();
                 entry.resolve_at = Some(now + wait);
                 // Known addresses stay in use: a name server that is down is no reason to stop.
-                if !self.routes.iter().any(|route| route.endpoint == endpoint) {
+                if !self.known.iter().any(|route| route.endpoint == endpoint) {
                     let cause = Cause::Transport(Closed { kind: ClosedKind::Resolve, detail });
                     entry.trouble.raise(cx, Scope::Sink(endpoint), cause, wait);
                 }
@@ -114,29 +140,31 @@ impl Routes {
             }
         };
         entry.backoff.reset();
-        entry.resolve_at = None;
-        for route in self.routes.iter_mut().filter(|route| route.endpoint == endpoint) {
+        entry.resolve_at = Some(now + RESOLVE_EVERY);
+        for route in self.known.iter_mut().filter(|route| route.endpoint == endpoint) {
             route.gone = !found.contains(&route.id);
         }
         for id in found {
-            if self.routes.iter().any(|route| route.id == id) {
+            if self.known.iter().any(|route| route.id == id) {
                 continue;
             }
             let backoff = Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64());
-            self.routes.push(Route {
+            self.known.push(Route {
                 id,
                 endpoint,
                 paused_until: None,
                 backoff,
                 latency_ns: 1_000_000,
+                used_at: now,
                 shallow: 0,
                 gone: false,
+                ejected: self.asks_first,
             });
         }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
-        for route in &mut self.routes {
+        for route in &mut self.known {
             route.paused_until = route.paused_until.filter(|until| *until > now);
         }
         for (at, endpoint) in self.endpoints.iter_mut().enumerate() {
@@ -153,11 +181,11 @@ impl Routes {
 
     /// When the first paused address may be used again.
     pub(super) fn next_resume(&self) -> Option<Instant> {
-        self.routes.iter().filter_map(|route| route.paused_until).min()
+        self.known.iter().filter_map(|route| route.paused_until).min()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
-        self.routes.iter().map(|route| route.id)
+        self.known.iter().map(|route| route.id)
     }
 
     pub(super) fn endpoint(&self, id: RouteId) -> Option<EndpointId> {
@@ -169,11 +197,44 @@ impl Routes {
     }
 
     pub(super) fn is_usable(&self, now: Instant, id: RouteId) -> bool {
-        self.find(id).is_some_and(|route| route.paused_until.is_none_or(|until| until <= now))
+        self.find(id)
+            .is_some_and(|route| !route.ejected && route.paused_until.is_none_or(|until| until <= now))
     }
 
-    pub(super) fn latency_ns(&self, id: RouteId) -> u64 {
-        self.find(id).map_or(u64::MAX, |route| route.latency_ns)
+    /// Addresses that wait to be asked for their health.
+    pub(super) fn to_ask(&self, now: Instant) -> impl Iterator<Item = RouteId> + '_ {
+        let due = move |route: &&Route| {
+            route.ejected && !route.gone && route.paused_until.is_none_or(|until| until <= now)
+        };
+        self.known.iter().filter(due).map(|route| route.id)
+    }
+
+    /// When the next one of them has waited long enough; those that are being asked are not waited for.
+    pub(super) fn next_ask(&self, is_asked: impl Fn(RouteId) -> bool) -> Option<Instant> {
+        let waits = |route: &&Route| route.ejected && !route.gone && !is_asked(route.id);
+        self.known.iter().filter(waits).filter_map(|route| route.paused_until).min()
+    }
+
+    /// It said that it is well: requests may go there again. Whether they succeed is another question.
+    pub(super) fn readmit(&mut self, id: RouteId) {
+        if let Some(route) = self.find_mut(id) {
+            route.ejected = false;
+        }
+    }
+
+    /// What stood against all addresses may be repaired: they are tried at once.
+    pub(super) fn try_all(&mut self) {
+        for route in &mut self.known {
+            route.paused_until = None;
+            route.backoff.reset();
+        }
+    }
+
+    pub(super) fn latency_ns(&self, now: Instant, id: RouteId) -> u64 {
+        self.find(id).map_or(u64::MAX, |route| {
+            let halvings = now.0.saturating_sub(route.used_at.0) / FORGET_NS;
+            route.latency_ns.checked_shr(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(0).max(1)
+        })
     }
 
     /// Requests that may be under way on one connection.
@@ -203,6 +264,8 @@ impl Routes {
     ) {
         let Some(route) = self.find_mut(id) else { return };
         route.backoff.reset();
+        route.ejected = false;
+        route.used_at = now;
         route.shallow = route.shallow.saturating_sub(1);
         route.paused_until = slow_down.then(|| now + WAIT_SLOW);
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -225,8 +288,10 @@ impl Routes {
     }
 
     pub(super) fn fail(&mut self, now: Instant, id: RouteId, failure: Failure, cx: &mut Context) {
+        let asks_health = self.asks_health;
         let Some(route) = self.find_mut(id) else { return };
         let wait = route.backoff.next_wait().max(failure.wait_min);
+        route.ejected |= asks_health && (failure.eject || route.backoff.attempts() >= 2);
         let until = now + wait;
         route.paused_until = Some(route.paused_until.map_or(until, |before| before.max(until)));
         let endpoint = route.endpoint;
@@ -258,10 +323,10 @@ impl Routes {
     }
 
     fn find(&self, id: RouteId) -> Option<&Route> {
-        self.routes.iter().find(|route| route.id == id)
+        self.known.iter().find(|route| route.id == id)
     }
 
     fn find_mut(&mut self, id: RouteId) -> Option<&mut Route> {
-        self.routes.iter_mut().find(|route| route.id == id)
+        self.known.iter_mut().find(|route| route.id == id)
     }
 }

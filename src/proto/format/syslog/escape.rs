@@ -1,0 +1,156 @@
+//! Any bytes into the text of a format, with a replacement for the bytes that mean something there.
+//!
+//! Why: structured data, CEF, LEEF and `kv` each have other special bytes; a table for each is one place to be right.
+//! Invariants: 1. what is appended is UTF-8: bytes that are not become U+FFFD where `String::from_utf8_lossy` puts
+//! it, and the caller is told. 2. a byte without a replacement stays as it is. 3. [`clean`] writes 33 to 126 alone.
+//! Bounds: seven bytes out for one byte in. Driven by: the formats. Spec: theirs.
+
+use super::super::json::REPLACEMENT;
+
+/// What stands for each byte.
+#[derive(Clone)]
+pub(super) struct Escapes {
+    /// [`PLAIN`], [`SPECIAL`] or [`NOT_ASCII`].
+    class: [u8; 256],
+    /// The replacement, padded to seven bytes, and its length.
+    table: Box<[[u8; 8]; 256]>,
+}
+
+const PLAIN: u8 = 0;
+const SPECIAL: u8 = 1;
+const NOT_ASCII: u8 = 2;
+
+impl core::fmt::Debug for Escapes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let special = |byte: &u8| self.class.get(usize::from(*byte)) == Some(&SPECIAL);
+        f.debug_list().entries((0..=u8::MAX).filter(special)).finish()
+    }
+}
+
+impl Escapes {
+    /// Nothing is replaced but what is not UTF-8.
+    pub(super) fn none() -> Self {
+        let mut class = [PLAIN; 256];
+        for place in class.iter_mut().skip(0x80) {
+            *place = NOT_ASCII;
+        }
+        Self { class, table: Box::new([[0; 8]; 256]) }
+    }
+
+    /// Line breaks and NUL as the text `\n`, `\r` and `\0`.
+    pub(super) fn lines() -> Self {
+        Self::none().with(b'\n', b"\\n").with(b'\r', b"\\r").with(0, b"\\0")
+    }
+
+    /// `byte`, which is ASCII, is written as `text`, which has at most seven bytes.
+    pub(super) fn with(mut self, byte: u8, text: &[u8]) -> Self {
+        let index = usize::from(byte);
+        if let (Some(class), Some(place)) = (self.class.get_mut(index), self.table.get_mut(index)) {
+            *class = SPECIAL;
+            for (to, from) in place.iter_mut().take(7).zip(text) {
+                *to = *from;
+            }
+            let [.., length] = place;
+            *length = u8::try_from(text.len().min(7)).unwrap_or_default();
+        }
+        self
+    }
+
+    /// Appends `bytes`. False when some of them were not UTF-8.
+    pub(super) fn append(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let stopped = self.run(bytes, SPECIAL, out);
+        let rest = bytes.get(stopped..).unwrap_or(&[]);
+        if rest.is_empty() {
+            return true;
+        }
+        if simdutf8::basic::from_utf8(rest).is_ok() {
+            self.run(rest, NOT_ASCII, out);
+            return true;
+        }
+        for chunk in rest.utf8_chunks() {
+            self.run(chunk.valid().as_bytes(), NOT_ASCII, out);
+            if !chunk.invalid().is_empty() {
+                out.extend_from_slice(REPLACEMENT);
+            }
+        }
+        false
+    }
+
+    /// Appends until a byte of a class above `most` comes, or [`NOT_ASCII`] counts as plain; says where it stopped.
+    #[inline]
+    fn run(&self, bytes: &[u8], most: u8, out: &mut Vec<u8>) -> usize {
+        let class_of = |byte: u8| self.class.get(usize::from(byte)).copied().unwrap_or(PLAIN);
+        let mut from = 0;
+        loop {
+            let rest = bytes.get(from..).unwrap_or(&[]);
+            let stops = |byte: &u8| match class_of(*byte) {
+                PLAIN => false,
+                NOT_ASCII => most < NOT_ASCII,
+                _ => true,
+            };
+            let clean = rest.iter().position(stops).unwrap_or(rest.len());
+            let (plain, tail) = rest.split_at(clean);
+            out.extend_from_slice(plain);
+            from += clean;
+            let Some(&byte) = tail.first() else { return from };
+            if class_of(byte) == NOT_ASCII {
+                return from;
+            }
+            let text = self.table.get(usize::from(byte)).copied().unwrap_or_default();
+            let [.., length] = text;
+            out.extend_from_slice(text.get(..usize::from(length)).unwrap_or(&[]));
+            from += 1;
+        }
+    }
+}
+
+/// Appends at most `max` characters of `text` as PRINTUSASCII: `_` stands for every other one.
+pub(super) fn clean(text: &[u8], max: usize, out: &mut Vec<u8>) {
+    if text.iter().all(u8::is_ascii_graphic) {
+        out.extend_from_slice(text.get(..max).unwrap_or(text));
+        return;
+    }
+    let mut left = max;
+    for chunk in text.utf8_chunks() {
+        let broken = (!chunk.invalid().is_empty()).then_some('_');
+        for character in chunk.valid().chars().chain(broken).take(left) {
+            out.push(if character.is_ascii_graphic() { character as u8 } else { b'_' });
+            left -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_what_it_is_told_to() {
+        let escapes = Escapes::lines().with(b'"', b"\\\"").with(b']', b"\\]").with(b'\\', b"\\\\");
+        let append = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            let valid = escapes.append(bytes, &mut out);
+            (String::from_utf8(out).unwrap(), valid)
+        };
+        assert_eq!(append(b"plain"), ("plain".into(), true));
+        assert_eq!(append(b""), (String::new(), true));
+        assert_eq!(append(b"\"a]\\\n\r\0b\"\""), ("\\\"a\\]\\\\\\n\\r\\0b\\\"\\\"".into(), true));
+        assert_eq!(append("世]界".as_bytes()), ("世\\]界".into(), true));
+        assert_eq!(append(b"]\xff]\xf0\x9f\x98"), ("\\]\u{fffd}\\]\u{fffd}".into(), false));
+    }
+
+    #[test]
+    fn header_fields_are_printable_and_short() {
+        let clean = |text: &[u8], max| {
+            let mut out = Vec::new();
+            clean(text, max, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(clean(b"host-1", 255), "host-1");
+        assert_eq!(clean(b"host-1", 4), "host");
+        assert_eq!(clean("a b\tc世d\n".as_bytes(), 255), "a_b_c_d_");
+        assert_eq!(clean("世界世界".as_bytes(), 3), "___");
+        assert_eq!(clean(b"a\xff\xffb\x7f", 255), "a__b_");
+        assert_eq!(clean(b"", 5), "");
+    }
+}

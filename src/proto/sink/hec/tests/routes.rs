@@ -1,0 +1,148 @@
+//! Several indexers: who gets what, who leaves, who comes back.
+
+use super::rig::Seen;
+use super::*;
+use crate::proto::ids::RouteId;
+
+fn two() -> Rig {
+    let endpoint = |name: &str| Endpoint { authority: format!("{name}:8088"), base_path: String::new() };
+    Rig::new(Params { endpoints: vec![endpoint("one"), endpoint("two")], ..params() })
+}
+
+/// Sends records one by one and answers by address; returns where they were taken.
+fn feed(
+    rig: &mut Rig,
+    records: u32,
+    answer: impl Fn(&Seen) -> (u16, &'static [&'static str], String),
+) -> Vec<RouteId> {
+    let mut taken = Vec::new();
+    for _ in 0..records {
+        rig.push(1);
+        let end = rig.now + 120 * SECOND;
+        while rig.settled.is_empty() {
+            assert!(rig.now < end, "it is held up");
+            for request in rig.take_requests() {
+                let (status, headers, body) = answer(&request);
+                if status == 200 && request.head.contains("/event ") {
+                    taken.push(request.route);
+                }
+                rig.answer(request.conn, status, headers, &body);
+            }
+            rig.pass(Duration::from_millis(20));
+        }
+        assert!(matches!(rig.settled()[..], [(_, _, Settled::Acked)]));
+    }
+    taken
+}
+
+#[test]
+fn row_404_503_and_23_during_a_rolling_restart_go_on_elsewhere() {
+    for (status, body) in [
+        (404, r#"{"text":"The requested URL was not found on this server.","code":404}"#),
+        (503, r#"{"text":"Server is shutting down","code":23}"#),
+        (503, r#"{"text":"Server is busy","code":9}"#),
+    ] {
+        let mut rig = two();
+        let taken = feed(&mut rig, 10, |request| {
+            if request.route == RouteId(0) { (status, &[], body.to_owned()) } else { (200, &[], ok(None)) }
+        });
+        assert!(taken.iter().all(|route| *route == RouteId(1)), "{taken:?}");
+        assert!(!rig.hec.is_troubled(), "the other one works");
+        assert_eq!(rig.cx.counters.duplicates_possible_records, 0, "{status}: nothing was taken");
+    }
+}
+
+#[test]
+fn row_an_ejected_endpoint_comes_back_by_its_health() {
+    let mut rig = two();
+    rig.refuse_connects.insert(RouteId(0));
+    for conn in rig.open.clone() {
+        rig.close(conn, ClosedKind::Reset);
+    }
+    feed(&mut rig, 5, |_| (200, &[], ok(None)));
+    rig.pass(120 * SECOND);
+    rig.take_requests();
+    rig.refuse_connects.clear();
+    rig.pass(60 * SECOND);
+    let health = rig.take_requests();
+    let asked = health
+        .iter()
+        .find(|request| request.route == RouteId(0))
+        .expect("it is asked, without a log to send");
+    assert!(asked.head.starts_with("GET /services/collector/health HTTP/1.1\r\n"), "{}", asked.head);
+    assert!(asked.header("Authorization").is_none(), "it needs no token");
+    assert!(asked.header("User-Agent").is_some());
+    let full = r#"{"text":"HEC is unhealthy, queues are full","code":18}"#;
+    rig.answer(asked.conn, 503, &["Retry-After: 7"], full);
+    rig.pass(6 * SECOND);
+    assert!(rig.take_requests().is_empty(), "it asked for 7 s");
+    rig.pass(60 * SECOND);
+    let asked = rig.only_request();
+    rig.answer(asked.conn, 200, &[], r#"{"text":"HEC is healthy","code":17}"#);
+    let taken = feed(&mut rig, 20, |_| (200, &[], ok(None)));
+    assert!(taken.contains(&RouteId(0)), "{taken:?}");
+}
+
+#[test]
+fn defect_kafka_connect_all_endpoints_out_is_a_wait_and_no_end() {
+    let mut rig = two();
+    rig.refuse_connects.extend([RouteId(0), RouteId(1)]);
+    rig.push(3);
+    rig.pass(600 * SECOND);
+    assert!(rig.hec.is_troubled());
+    rig.take_requests();
+    rig.refuse_connects.clear();
+    let end = rig.now + 120 * SECOND;
+    while rig.settled.is_empty() {
+        assert!(rig.now < end);
+        rig.pass(SECOND);
+        for request in rig.take_requests() {
+            rig.answer(request.conn, 200, &[], &ok(None));
+        }
+    }
+    assert_eq!(rig.settled(), [(0, 3, Settled::Acked)]);
+    assert!(!rig.hec.is_troubled());
+}
+
+#[test]
+fn row_429_and_warnings_slow_down_and_retry_after_is_honoured_with_a_cap() {
+    for (status, code) in [(429, 26), (429, 27), (503, 9)] {
+        let mut rig = Rig::new(params());
+        rig.push(1);
+        let sent = rig.only_request();
+        let body = format!(r#"{{"text":"busy","code":{code}}}"#);
+        rig.answer(sent.conn, status, &["Retry-After: 20"], &body);
+        rig.pass(19 * SECOND);
+        assert!(rig.take_requests().is_empty(), "{code}: it asked for 20 s");
+        rig.pass(2 * SECOND);
+        let again = rig.only_request();
+        rig.answer(again.conn, status, &["Retry-After: 99999"], &body);
+        rig.pass(61 * SECOND);
+        assert_eq!(rig.take_requests().len(), 1, "{code}: nobody may send us away for a day");
+    }
+    for code in [24, 25] {
+        let mut rig = Rig::new(params());
+        rig.push(1);
+        let sent = rig.only_request();
+        rig.answer(sent.conn, 200, &[], &format!(r#"{{"text":"near its limit","code":{code}}}"#));
+        assert_eq!(rig.settled(), [(0, 1, Settled::Acked)], "a warning is a success");
+        rig.push(1);
+        rig.pass(Duration::from_millis(100));
+        assert!(rig.take_requests().is_empty(), "{code}: a pause");
+        rig.pass(Duration::from_millis(400));
+        assert_eq!(rig.take_requests().len(), 1);
+    }
+}
+
+#[test]
+fn another_token_is_tried_at_once() {
+    let mut rig = Rig::new(params());
+    rig.push(1);
+    let sent = rig.only_request();
+    rig.answer(sent.conn, 403, &[], r#"{"text":"Invalid token","code":4}"#);
+    assert!(rig.take_requests().is_empty() && rig.hec.is_troubled());
+    rig.hec.set_token(&String::from("other").into());
+    rig.pass(Duration::from_millis(10));
+    let again = rig.only_request();
+    assert_eq!(again.header("Authorization").as_deref(), Some("Splunk other"));
+}

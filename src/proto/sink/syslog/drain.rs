@@ -1,0 +1,177 @@
+//! One epoch of a draining connection: from its first frame to the peer's end behind ours.
+//!
+//! Why: a stream syslog receiver never answers, but it ends a connection only when a read has told it that nothing
+//! follows, so after it has read every byte. That end is the acknowledgement.
+//! Invariants: 1. an epoch is proven by the peer's FIN that came after ours, with every byte of ours acknowledged by
+//!  its kernel. A FIN that was on its way while we still wrote leaves bytes (at least our FIN) unacknowledged, or
+//!  brings a reset. 2. anything else proves nothing, and all frames of the epoch go again.
+//! Bounds: `drain_interval` and a number of bytes; frames stay in memory until the end.
+//! Driven by: `sink::syslog`.
+
+use core::time::Duration;
+
+use crate::proto::event::{Closed, ClosedKind, Ledger};
+use crate::proto::time::Instant;
+
+/// How long an epoch that is due goes on while the next connection is being made.
+const RELIEF: Duration = Duration::from_secs(1);
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Frames are taken.
+    Open,
+    /// No more frames; what is here is still being written.
+    Wanted,
+    /// The driver was asked for our FIN.
+    Asked(Instant),
+    /// Our FIN is out.
+    Done(Instant),
+}
+
+/// The state beside the frames.
+#[derive(Debug)]
+pub(super) struct Epoch {
+    began: Option<Instant>,
+    frames: u32,
+    /// It is due; at this moment it ends even if no other connection is ready.
+    relief: Option<Instant>,
+    pub(super) end: End,
+    ledger: Option<Ledger>,
+}
+
+/// When an epoch has to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) interval: Duration,
+    pub(super) bytes: u64,
+}
+
+impl Epoch {
+    pub(super) fn new() -> Self {
+        Self { began: None, frames: 0, relief: None, end: End::Open, ledger: None }
+    }
+
+    pub(super) fn note_frame(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+        self.frames += 1;
+    }
+
+    /// True while frames may be given.
+    pub(super) fn accepts(&self, bytes: u64, limits: Limits) -> bool {
+        self.end == End::Open && (bytes < limits.bytes || self.frames == 0)
+    }
+
+    /// True where the next connection should be made before this one ends.
+    pub(super) fn is_busy(&self) -> bool {
+        self.frames > 1
+    }
+
+    pub(super) fn is_due(&self, now: Instant, bytes: u64, limits: Limits) -> bool {
+        self.end == End::Open
+            && self.began.is_some_and(|began| bytes >= limits.bytes || began + limits.interval <= now)
+    }
+
+    /// Begins the relief, once; true the first time.
+    pub(super) fn call_relief(&mut self, now: Instant) -> bool {
+        let first = self.relief.is_none();
+        self.relief.get_or_insert(now + RELIEF);
+        first
+    }
+
+    /// True when nobody is waited for any longer.
+    pub(super) fn relief_is_over(&self, now: Instant) -> bool {
+        self.relief.is_some_and(|at| at <= now)
+    }
+
+    /// True after [`Self::call_relief`].
+    pub(super) fn is_relieved(&self) -> bool {
+        self.relief.is_some()
+    }
+
+    /// The next moment that something about the epoch has to be done; `stalled_at` is when writing has taken too long.
+    pub(super) fn deadline(
+        &self,
+        interval: Duration,
+        timeout: Duration,
+        stalled_at: Option<Instant>,
+    ) -> Option<Instant> {
+        match self.end {
+            End::Open => {
+                let due = self.relief.or_else(|| self.began.map(|began| began + interval));
+                due.into_iter().chain(stalled_at).min()
+            }
+            End::Wanted => stalled_at,
+            End::Asked(since) | End::Done(since) => Some(since + timeout),
+        }
+    }
+
+    pub(super) fn handle_finished(&mut self, now: Instant) {
+        if matches!(self.end, End::Asked(_)) {
+            self.end = End::Done(now);
+        }
+    }
+
+    pub(super) fn handle_ledger(&mut self, ledger: Ledger) {
+        self.ledger = Some(ledger);
+    }
+
+    /// How long the peer took to end behind us; `None` where its end proves nothing.
+    pub(super) fn proof(&self, now: Instant, why: &Closed) -> Option<Duration> {
+        let End::Done(since) = self.end else { return None };
+        let all = self.ledger.is_some_and(|ledger| ledger.unacked == 0 && ledger.written >= ledger.sealed);
+        (why.kind == ClosedKind::Eof && all).then(|| now.since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(kind: ClosedKind) -> Closed {
+        Closed { kind, detail: String::new() }
+    }
+
+    #[test]
+    fn only_the_peers_end_behind_ours_with_everything_acknowledged_is_a_proof() {
+        let all = Ledger { sealed: 100, written: 100, unacked: 0 };
+        let proof = |end: End, ledger: Option<Ledger>, kind: ClosedKind| {
+            let epoch = Epoch { end, ledger, ..Epoch::new() };
+            epoch.proof(Instant(5), &closed(kind)).is_some()
+        };
+        assert!(proof(End::Done(Instant(1)), Some(all), ClosedKind::Eof));
+        for end in [End::Open, End::Wanted, End::Asked(Instant(1))] {
+            assert!(!proof(end, Some(all), ClosedKind::Eof), "{end:?}: an early end");
+        }
+        for kind in [ClosedKind::Reset, ClosedKind::Timeout, ClosedKind::Tls] {
+            assert!(!proof(End::Done(Instant(1)), Some(all), kind), "{kind:?}");
+        }
+        // The FINs crossed: the peer's kernel has not acknowledged ours.
+        let crossed = Ledger { unacked: 1, ..all };
+        assert!(!proof(End::Done(Instant(1)), Some(crossed), ClosedKind::Eof));
+        assert!(!proof(End::Done(Instant(1)), None, ClosedKind::Eof));
+    }
+
+    #[test]
+    fn an_epoch_is_due_by_time_or_bytes_and_waits_a_moment_for_the_next() {
+        let limits = Limits { interval: Duration::from_secs(2), bytes: 1_000 };
+        let timeout = Duration::from_secs(90);
+        let mut epoch = Epoch::new();
+        assert!(!epoch.is_due(Instant(0) + Duration::from_secs(100), 0, limits), "nothing to prove");
+        assert_eq!(epoch.deadline(limits.interval, timeout, None), None);
+        let start = Instant(7);
+        epoch.note_frame(start);
+        let due = start + limits.interval;
+        assert_eq!(epoch.deadline(limits.interval, timeout, None), Some(due));
+        assert!(!epoch.is_due(due - Duration::from_nanos(1), 10, limits) && epoch.is_due(due, 10, limits));
+        assert!(
+            epoch.is_due(start, 1_000, limits) && !epoch.accepts(1_000, limits) && epoch.accepts(999, limits)
+        );
+        assert!(epoch.call_relief(due) && !epoch.call_relief(due + RELIEF));
+        assert!(!epoch.relief_is_over(due) && epoch.relief_is_over(due + RELIEF));
+        assert_eq!(epoch.deadline(limits.interval, timeout, None), Some(due + RELIEF));
+        epoch.end = End::Asked(due);
+        epoch.handle_finished(due + RELIEF);
+        assert_eq!(epoch.deadline(limits.interval, timeout, None), Some(due + RELIEF + timeout));
+    }
+}

@@ -1,0 +1,191 @@
+//! Ends of connections and deadlines: what is proven by them, what goes again, what an operator hears.
+//!
+//! Why: every way out of a connection ends here, so that it can be read in one sitting that none of them drops a frame.
+//! Invariants: 1. frames of a connection that ends without a proof go back to the front of the queue in their order.
+//! Bounds: none of its own. Driven by: [`Syslog`].
+
+use core::time::Duration;
+
+use super::conn::{Conn, Talk};
+use super::drain::End;
+use super::relp::Over;
+use super::{Syslog, settle};
+use crate::proto::context::Context;
+use crate::proto::event::{Action, Cause, Closed, ClosedKind, SyslogTrouble};
+use crate::proto::ids::ConnId;
+use crate::proto::sink::route::Failure;
+use crate::proto::time::Instant;
+
+/// A connection that ends so soon without having been used was not wanted.
+const WELCOME: Duration = Duration::from_secs(1);
+
+/// What was learnt about an address.
+#[derive(Debug, Default)]
+pub(super) struct Manner {
+    /// Something was proven there.
+    worked: bool,
+    /// Connections that ended without a proof since then.
+    failures: u32,
+    /// It ended connections in the middle of epochs: they have to be shorter than that.
+    pub(super) epoch_bytes_max: Option<u64>,
+}
+
+impl Syslog {
+    /// A connection ended. Returns false when it is not one of this sink.
+    pub fn handle_closed(&mut self, now: Instant, id: ConnId, why: &Closed, cx: &mut Context) -> bool {
+        let Some(at) = self.conns.iter().position(|conn| conn.id == id) else { return false };
+        match self.proof(now, at, why) {
+            Some(took) => self.end_proven(now, at, took, cx),
+            None => self.end_unproven(now, at, why, cx),
+        }
+        true
+    }
+
+    /// A deadline passed.
+    pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        self.routes.handle_timeout(now, cx);
+        while let Some(frame) = self.held.pop_due(now) {
+            self.waiting.push_back(frame);
+        }
+        let mut at = 0;
+        while at < self.conns.len() {
+            if let Some(over) = self.late(now, at) {
+                self.end(now, at, over, cx);
+                continue;
+            }
+            if let Some(Conn { talk: Talk::Udp(udp), id, .. }) = self.conns.get_mut(at)
+                && udp.resume(now)
+            {
+                cx.actions.push_back(Action::Transmit(*id));
+            }
+            at += 1;
+        }
+    }
+
+    /// We end a connection; its frames go again.
+    pub(super) fn end(&mut self, now: Instant, at: usize, over: Over, cx: &mut Context) {
+        let Some(conn) = self.conns.get(at) else { return };
+        cx.actions.push_back(Action::Close(conn.id));
+        if let Over::Trouble(trouble) = over {
+            // A peer that has only stopped reading may be found elsewhere by its name.
+            let elsewhere = matches!(trouble, SyslogTrouble::Stalled { .. });
+            let cause = Cause::Syslog(trouble);
+            let failure = if elsewhere { Failure::soft(cause) } else { Failure::hold(cause) };
+            self.routes.fail(now, conn.route, failure, cx);
+        }
+        self.take_down(at, cx);
+    }
+
+    /// Something was acknowledged on this connection.
+    pub(super) fn note_proof(&mut self, now: Instant, at: usize, took: Duration, cx: &mut Context) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        conn.worked = true;
+        conn.used = now;
+        let manner = self.manners.entry(conn.route).or_default();
+        manner.worked = true;
+        manner.failures = 0;
+        self.routes.succeed(now, conn.route, took, false, cx);
+    }
+
+    /// How long the peer took, where this end acknowledges the epoch.
+    fn proof(&self, now: Instant, at: usize, why: &Closed) -> Option<Duration> {
+        match &self.conns.get(at)?.talk {
+            Talk::Drain(_, epoch) => epoch.proof(now, why),
+            Talk::Watch(..) | Talk::Relp(_) | Talk::Udp(_) => None,
+        }
+    }
+
+    fn end_proven(&mut self, now: Instant, at: usize, took: Duration, cx: &mut Context) {
+        self.note_proof(now, at, took, cx);
+        let mut conn = self.conns.swap_remove(at);
+        if let Some(manner) = self.manners.get_mut(&conn.route) {
+            // Slowly back to full epochs: whoever ended them may be gone.
+            manner.epoch_bytes_max = manner.epoch_bytes_max.and_then(|bytes| bytes.checked_mul(2));
+        }
+        if let Talk::Drain(queue, _) = &mut conn.talk {
+            while let Some(sent) = queue.pop_if(|_| true) {
+                settle(now, sent, cx);
+            }
+            assert!(queue.is_empty(), "an epoch ends after its last byte was written");
+        }
+    }
+
+    /// The end proves nothing about the frames that are here.
+    fn end_unproven(&mut self, now: Instant, at: usize, why: &Closed, cx: &mut Context) {
+        let Some(conn) = self.conns.get(at) else { return };
+        let (route, owed) = (conn.route, conn.frames() > 0);
+        let orderly = matches!(why.kind, ClosedKind::Eof | ClosedKind::Reset);
+        let welcome = conn.open.is_some_and(|since| since + WELCOME <= now) || conn.worked;
+        let manner = self.manners.entry(route).or_default();
+        if let Talk::Drain(queue, _) = &conn.talk
+            && orderly
+            && owed
+        {
+            manner.epoch_bytes_max = Some((queue.taken_bytes() / 2).max(1));
+        }
+        let farewell = matches!(&conn.talk, Talk::Relp(relp) if relp.is_closing());
+        // An address that works and ends a connection now and then (a restart, a balancer) gets a new one at once;
+        // the second time in a row, or where nothing ever worked, it waits.
+        let quiet =
+            farewell || (orderly && if owed { manner.worked && manner.failures == 0 } else { welcome });
+        if !quiet {
+            let early = why.kind == ClosedKind::Eof && owed && matches!(conn.talk, Talk::Drain(..));
+            let cause = if early {
+                Cause::Syslog(SyslogTrouble::EndsEarly { closed: why.clone() })
+            } else {
+                Cause::Transport(why.clone())
+            };
+            self.routes.fail(now, route, Failure::soft(cause), cx);
+        }
+        if owed {
+            manner.failures = manner.failures.saturating_add(1);
+        }
+        self.take_down(at, cx);
+    }
+
+    /// Whether a connection has to be closed by now, and how.
+    fn late(&self, now: Instant, at: usize) -> Option<Over> {
+        let conn = self.conns.get(at)?;
+        let (timeout, waited) = (self.params.timeout, self.params.timeout);
+        if conn.is_idle_for_long(now) {
+            return Some(Over::InOrder);
+        }
+        if conn.stalled_at(timeout).is_some_and(|due| due <= now) {
+            return Some(Over::Trouble(SyslogTrouble::Stalled { waited }));
+        }
+        match &conn.talk {
+            Talk::Drain(_, epoch) => match epoch.end {
+                End::Asked(since) if since + timeout <= now => {
+                    Some(Over::Trouble(SyslogTrouble::Stalled { waited }))
+                }
+                End::Done(since) if since + timeout <= now => {
+                    Some(Over::Trouble(SyslogTrouble::NeverEnds { waited }))
+                }
+                _ => None,
+            },
+            Talk::Relp(relp) => {
+                let due = conn.open.and_then(|_| relp.deadline(timeout))?;
+                let owed = relp.owed();
+                let over = if relp.is_closing() {
+                    Over::InOrder
+                } else {
+                    Over::Trouble(SyslogTrouble::Silent { waited, owed })
+                };
+                (due <= now).then_some(over)
+            }
+            Talk::Watch(..) | Talk::Udp(_) => None,
+        }
+    }
+
+    /// Removes a connection; its frames go to the front of the queue in their order.
+    fn take_down(&mut self, at: usize, cx: &mut Context) {
+        let mut conn = self.conns.swap_remove(at);
+        while let Some((frame, begun)) = conn.pop_back() {
+            if begun {
+                cx.counters.duplicates_possible_records += u64::from(frame.records());
+                cx.counters.sink_retries += 1;
+            }
+            self.waiting.push_front(frame);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The Debian package, from the metadata that `cargo deb` reads: built, unpacked and looked at.
+//!
+//! Why: a package whose unit names a path that is not in it starts nowhere, and nobody sees it before it is installed.
+//! Invariants: nothing outside of a temporary folder is touched.
+//! Driven by: `cargo test --test package`. Without dpkg-deb or systemd-analyze the parts that need them are skipped,
+//! with CI=true they fail then.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test binary: what is missing is a failure"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// False, with a printed reason, where a tool of the system is missing.
+fn has(tool: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).any(|folder| folder.join(tool).is_file());
+    if !found {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have {tool}");
+        println!("skipped: there is no {tool} here");
+    }
+    found
+}
+
+fn run(command: &mut Command) -> String {
+    let ran = command.output().expect("the tool starts");
+    let text = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{command:?}: {text}");
+    text
+}
+
+/// Copies every asset to its place, with what this build has in place of a release.
+fn tree(at: &Path) -> toml::Table {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    let deb = manifest
+        .get("package")
+        .and_then(|package| package.get("metadata")?.get("deb"))
+        .unwrap()
+        .as_table()
+        .unwrap()
+        .clone();
+    let manual = at.join("manual");
+    run(Command::new(env!("CARGO_BIN_EXE_sls2siem")).arg("manual").arg(&manual));
+    for asset in deb.get("assets").unwrap().as_array().unwrap() {
+        let [from, to, mode] =
+            [0, 1, 2].map(|index| asset.get(index).and_then(toml::Value::as_str).expect("a text").to_owned());
+        let sources: Vec<PathBuf> = match from.as_str() {
+            "target/release/sls2siem" => vec![env!("CARGO_BIN_EXE_sls2siem").into()],
+            // Built by the release; here another file stands for it.
+            "target/release/loadgen" => vec![root().join("README.md")],
+            "target/manual/*.1" => {
+                let all = fs::read_dir(&manual).unwrap().map(|entry| entry.unwrap().path());
+                all.filter(|path| path.extension().is_some_and(|end| end == "1")).collect()
+            }
+            _ => match from.strip_prefix("target/manual/") {
+                Some(name) => vec![manual.join(name)],
+                None => vec![root().join(&from)],
+            },
+        };
+        assert!(!sources.is_empty(), "{from}");
+        for source in sources {
+            let mut place = at.join("root").join(&to);
+            if to.ends_with('/') {
+                place.push(source.file_name().unwrap());
+            }
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(&source, &place).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+            let mode = u32::from_str_radix(&mode, 8).unwrap();
+            fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    deb
+}
+
+#[test]
+fn it_is_built_unpacked_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let deb = tree(dir.path());
+    let control = dir.path().join("root/DEBIAN");
+    fs::create_dir_all(&control).unwrap();
+    let text = format!(
+        "Package: sls2siem\nVersion: 0.1.0\nArchitecture: amd64\nMaintainer: {} <nobody@example.org>\nDescription: {}\n",
+        deb["maintainer"].as_str().unwrap(),
+        "logs from SLS to a SIEM"
+    );
+    fs::write(control.join("control"), text).unwrap();
+    for script in ["postinst", "prerm", "postrm"] {
+        let from = root().join(deb["maintainer-scripts"].as_str().unwrap()).join(script);
+        run(Command::new("sh").arg("-n").arg(&from));
+        assert_ne!(from.metadata().unwrap().permissions().mode() & 0o111, 0, "{script} can be run");
+        fs::copy(&from, control.join(script)).unwrap();
+    }
+    if !has("dpkg-deb") {
+        return;
+    }
+    let (package, unpacked) = (dir.path().join("sls2siem.deb"), dir.path().join("unpacked"));
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Znone", "--build"])
+        .arg(dir.path().join("root"))
+        .arg(&package));
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked));
+    let list = run(Command::new("dpkg-deb").arg("-c").arg(&package));
+    assert!(!list.lines().any(|line| line.get(5..6) == Some("w") || line.get(8..9) == Some("w")), "{list}");
+    for file in [
+        "usr/bin/sls2siem",
+        "usr/lib/systemd/system/sls2siem.service",
+        "usr/lib/sysusers.d/sls2siem.conf",
+        "usr/lib/tmpfiles.d/sls2siem.conf",
+        "usr/share/doc/sls2siem/examples/sls2siem.toml",
+        "usr/share/doc/sls2siem/examples/grafana-dashboard.json",
+        "usr/share/man/man1/sls2siem.1",
+        "usr/share/man/man1/sls2siem-check.1",
+        "usr/share/bash-completion/completions/sls2siem",
+        "usr/share/zsh/vendor-completions/_sls2siem",
+    ] {
+        assert!(unpacked.join(file).is_file(), "{file}: {list}");
+    }
+    // The program in it runs, and takes the settings that come with it once the secrets are there.
+    let program = unpacked.join("usr/bin/sls2siem");
+    assert!(run(Command::new(&program).arg("--version")).starts_with("sls2siem 0.1.0"));
+    let settings = unpacked.join("usr/share/doc/sls2siem/examples/sls2siem.toml");
+    for name in ["sls-access-key-id", "sls-access-key-secret", "hec-token"] {
+        fs::write(dir.path().join(name), "secret").unwrap();
+    }
+    let shown = run(Command::new(&program)
+        .env_clear()
+        .arg("config")
+        .arg("--config")
+        .arg(&settings)
+        .env("CREDENTIALS_DIRECTORY", dir.path()));
+    assert!(shown.contains("consumer_group = \"sls2siem\""), "{shown}");
+}
+
+#[test]
+fn pages_and_completions_hold_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    run(Command::new(env!("CARGO_BIN_EXE_sls2siem")).arg("manual").arg(dir.path()));
+    let page = fs::read_to_string(dir.path().join("sls2siem.1")).unwrap();
+    for command in ["run", "check", "preview", "config", "demo"] {
+        assert!(page.contains(&format!("sls2siem\\-{command}")), "{command}: {page}");
+        let own = fs::read_to_string(dir.path().join(format!("sls2siem-{command}.1"))).unwrap();
+        assert!(own.contains(".SH NAME") && own.contains(".SH OPTIONS"), "{own}");
+    }
+    let check = fs::read_to_string(dir.path().join("sls2siem-check.1")).unwrap();
+    assert!(check.contains("log:GetCursorOrData"), "the policy stands in it: {check}");
+    for shell in ["sls2siem.bash", "_sls2siem", "sls2siem.fish"] {
+        let text = fs::read_to_string(dir.path().join(shell)).unwrap();
+        assert!(text.contains("preview") && text.contains("fail-fast"), "{shell}");
+    }
+    assert!(!page.contains("manual"), "hidden commands are not shown");
+}
+
+#[test]
+fn the_unit_is_sound_and_closed() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("sls2siem.service");
+    // The analysis wants to find the program.
+    let text = fs::read_to_string(root().join("tuning/sls2siem.service")).unwrap();
+    assert!(text.contains("\nExecStart=sls2siem run ") && text.contains("\nType=notify\n"), "{text}");
+    let program = format!("\nExecStart={} run ", env!("CARGO_BIN_EXE_sls2siem"));
+    fs::write(&unit, text.replace("\nExecStart=sls2siem run ", &program)).unwrap();
+    let said = run(Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&unit));
+    let about_us: Vec<&str> = said.lines().filter(|line| line.contains("sls2siem")).collect();
+    assert!(about_us.is_empty(), "{said}");
+    let said =
+        run(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager"]).arg(&unit));
+    let last = said.lines().rev().find(|line| line.contains("exposure level")).expect("a verdict");
+    let level: f32 = last.split(':').nth(1).unwrap().trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(level <= 2.0, "exposure {level}: {said}");
+}

@@ -1,0 +1,81 @@
+//! What must hold at every step, and at the end.
+
+use std::hash::Hasher as _;
+
+use super::super::server::State;
+use super::{Outcome, World};
+
+impl World {
+    pub(super) fn laws(&mut self) -> Result<(), String> {
+        for (hec, counted) in self.hecs.iter().zip(&mut self.counted) {
+            self.stored.extend(hec.stored[*counted..].iter().copied());
+            *counted = hec.stored.len();
+        }
+        for forwarder in &self.forwarders {
+            for budget in [&forwarder.flow.bodies, &forwarder.flow.frames] {
+                if budget.used() > budget.limit() + 200_000 {
+                    return Err(format!(
+                        "{}: {} bytes out of {}",
+                        forwarder.name,
+                        budget.used(),
+                        budget.limit()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.group.exists && self.what_is_left().is_empty()
+    }
+
+    pub(super) fn what_is_left(&self) -> String {
+        let mut left = Vec::new();
+        for (shard, (held, (_, _, readonly))) in (0_u32..).zip(self.sls.shards.iter().zip(&self.shape)) {
+            let end = held.groups.len();
+            let checkpoint = self.group.checkpoint(shard).ok().flatten();
+            if checkpoint != Some(end) {
+                left.push(format!("shard {shard}: checkpoint {checkpoint:?} of {end}"));
+            }
+            let state = self.group.shards.get(&shard).map(|lease| &lease.state);
+            if *readonly && state != Some(&State::Over) {
+                left.push(format!("shard {shard}: read-only and drained, but {state:?}"));
+            }
+        }
+        let loads = self.group.loads();
+        if loads.iter().max().unwrap_or(&0) - loads.iter().min().unwrap_or(&0) > 1 {
+            left.push(format!("the shards are spread unevenly: {loads:?}"));
+        }
+        left.join(", ")
+    }
+
+    /// The last laws, when everything is delivered.
+    pub(super) fn finish(mut self) -> Result<Outcome, String> {
+        let total = self.sls.records();
+        for (shard, held) in (0_u32..).zip(&self.sls.shards) {
+            let records = held.before[held.before.len() - 1];
+            let lost: Vec<u64> =
+                (0..records).filter(|number| !self.stored.contains(&(shard, *number))).collect();
+            if let Some(number) = lost.iter().find(|number| !self.expired.contains(&(shard, **number))) {
+                return Err(format!("shard {shard}: record {number} is lost"));
+            }
+            // With its checkpoint gone, a shard begins at the oldest data: what expired before cannot be known.
+            let known = self.outcome.deletions == 0 && self.started.contains(&shard);
+            if !lost.is_empty() && !self.told.contains(&shard) && known {
+                return Err(format!(
+                    "shard {shard}: {} records expired unread and nobody was told",
+                    lost.len()
+                ));
+            }
+        }
+        let all: usize = self.hecs.iter().map(|hec| hec.stored.len()).sum();
+        self.outcome.records = total;
+        self.outcome.stored = self.stored.len() as u64;
+        self.outcome.duplicates = (all - self.stored.len()) as u64;
+        self.outcome.expired_records =
+            self.expired.iter().filter(|record| !self.stored.contains(record)).count() as u64;
+        self.outcome.trace = self.trace.finish();
+        Ok(self.outcome)
+    }
+}
