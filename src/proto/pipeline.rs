@@ -283,7 +283,7 @@ impl Pipeline {
 
     /// The next plaintext for a connection; `None` when there is nothing to write now.
     pub fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<&[u8]> {
-        if self.fence_passes(now) && !self.shards.is_empty() {
+        if self.fence_passes(now) && self.has_work_of_lease() {
             // The deadline is due already: until it is handled, nothing begins.
             return None;
         }
@@ -312,7 +312,7 @@ impl Pipeline {
         let timeout = self.source.params().timeout;
         let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, self.batch.age));
         let fence = match self.fence {
-            Fence::Until(until) if !self.shards.is_empty() => Some(until),
+            Fence::Until(until) if self.has_work_of_lease() => Some(until),
             _ => None,
         };
         shards.chain(self.sink.poll_timeout()).chain(self.letters.poll_timeout()).chain(fence).min()
@@ -457,7 +457,7 @@ impl Pipeline {
             return;
         }
         self.fence = Fence::Passed;
-        if self.shards.is_empty() {
+        if !self.has_work_of_lease() {
             return;
         }
         self.sink.sever(&mut self.cx);
@@ -465,6 +465,11 @@ impl Pipeline {
             self.remove(now, shard, None);
             self.cx.reports.push_back(Report::Dropped { shard, epoch });
         }
+    }
+
+    /// True while anything of a shard may still go to the sink, even if the shard itself was given up.
+    fn has_work_of_lease(&self) -> bool {
+        !self.shards.is_empty() || !self.parting.is_empty()
     }
 
     fn fence_passes(&self, now: Instant) -> bool {
