@@ -1,0 +1,196 @@
+//! The vector instructions of x86-64 that the transcoder uses.
+//!
+//! Why: a generic function gets its instructions from the function it ends up in, so each width needs one of its own.
+//! Invariants: nothing of AVX2 runs where [`has_avx2`] has not said so.
+//! Bounds: none of its own; loads and stores are as wide as [`Lanes::BYTES`].
+//! Driven by: `proto::format::simd`.
+//! Spec: none; the portable lanes are the second opinion.
+
+use core::arch::x86_64::{
+    __m128i, __m256i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8,
+    _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_storeu_si256,
+};
+
+use super::{Kernel, Lanes, Seen, Shapes, Span, WireError};
+
+/// The baseline: every x86-64 CPU has it.
+pub(super) const SSE2: Kernel =
+    Kernel { name: "sse2", escape: super::escape::<Sse2>, contents: super::contents::<Sse2> };
+
+/// Only for CPUs that have it.
+pub(super) const AVX2: Kernel = Kernel { name: "avx2", escape: escape_avx2, contents: contents_avx2 };
+
+/// True where [`AVX2`] may run: all that its functions are compiled for.
+pub(super) fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn escape_avx2(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::escape::<Avx2>(bytes, out) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn contents_avx2(body: &[u8], log: Span, shapes: &mut Shapes, out: &mut Vec<u8>) -> Result<Seen, WireError> {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::contents::<Avx2>(body, log, shapes, out) }
+}
+
+#[derive(Clone, Copy)]
+struct Sse2(__m128i);
+
+impl Lanes for Sse2 {
+    const BYTES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        // SAFETY: of the caller.
+        Self(unsafe { _mm_loadu_si128(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: of the caller.
+        unsafe { _mm_storeu_si128(to.cast(), self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn stops(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { stops_sse2(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn escapes(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { escapes_sse2(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn same_32(left: *const u8, right: *const u8) -> u32 {
+        let mut mask = 0;
+        for half in [16, 0] {
+            // SAFETY: of the caller.
+            let one = unsafe { Self::load(left.wrapping_add(half)) };
+            // SAFETY: of the caller.
+            let other = unsafe { Self::load(right.wrapping_add(half)) };
+            // SAFETY: of the caller.
+            mask = mask << 16 | unsafe { same_sse2(one.0, other.0) };
+        }
+        mask
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Avx2(__m256i);
+
+impl Lanes for Avx2 {
+    const BYTES: usize = 32;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        // SAFETY: of the caller.
+        Self(unsafe { _mm256_loadu_si256(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: of the caller.
+        unsafe { _mm256_storeu_si256(to.cast(), self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn stops(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { stops_avx2(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn escapes(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { escapes_avx2(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn same_32(left: *const u8, right: *const u8) -> u32 {
+        // SAFETY: of the caller.
+        let one = unsafe { Self::load(left) };
+        // SAFETY: of the caller.
+        let other = unsafe { Self::load(right) };
+        // SAFETY: of the caller.
+        unsafe { same_avx2(one.0, other.0) }
+    }
+}
+
+// Signed comparison: bytes that are not ASCII are below the space too.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn stops_sse2(bytes: __m128i) -> u32 {
+    let below = _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20));
+    marked_sse2(_mm_or_si128(below, quoting_sse2(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn escapes_sse2(bytes: __m128i) -> u32 {
+    let below = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+    marked_sse2(_mm_or_si128(below, quoting_sse2(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn quoting_sse2(bytes: __m128i) -> __m128i {
+    let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
+    _mm_or_si128(quote, _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c)))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn same_sse2(left: __m128i, right: __m128i) -> u32 {
+    marked_sse2(_mm_cmpeq_epi8(left, right))
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+#[expect(clippy::cast_sign_loss, reason = "a mask of bits")]
+fn marked_sse2(mask: __m128i) -> u32 {
+    _mm_movemask_epi8(mask) as u32
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn stops_avx2(bytes: __m256i) -> u32 {
+    let below = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), bytes);
+    marked_avx2(_mm256_or_si256(below, quoting_avx2(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn escapes_avx2(bytes: __m256i) -> u32 {
+    let below = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+    marked_avx2(_mm256_or_si256(below, quoting_avx2(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quoting_avx2(bytes: __m256i) -> __m256i {
+    let quote = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(0x22));
+    _mm256_or_si256(quote, _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(0x5c)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn same_avx2(left: __m256i, right: __m256i) -> u32 {
+    marked_avx2(_mm256_cmpeq_epi8(left, right))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+#[expect(clippy::cast_sign_loss, reason = "a mask of bits")]
+fn marked_avx2(mask: __m256i) -> u32 {
+    _mm256_movemask_epi8(mask) as u32
+}
