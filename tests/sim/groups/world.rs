@@ -482,8 +482,9 @@ impl World {
                 chunk.len()
             };
             let bytes = chunk[..length].to_vec();
+            // A poll may be cut before its path tells it apart: the whole of what is to be written does.
             let is_event =
-                bytes.starts_with(b"POST ") && !bytes.windows(9).any(|window| window == b"/ack HTTP");
+                chunk.starts_with(b"POST ") && !chunk.windows(9).any(|window| window == b"/ack HTTP");
             forwarder.pipeline.handle_transmitted(now, conn, length);
             let Some(link) = forwarder.links.get_mut(&conn) else { continue };
             let to_sink = matches!(link.to, To::Sink(_));

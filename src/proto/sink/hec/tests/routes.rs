@@ -54,11 +54,27 @@ fn row_404_503_and_23_during_a_rolling_restart_go_on_elsewhere() {
 
 #[test]
 fn row_an_ejected_endpoint_comes_back_by_its_health() {
+    // Both fail often enough to be put out of use; then the second one works again and gets everything.
     let mut rig = two();
-    rig.refuse_connects.insert(RouteId(0));
+    rig.refuse_connects.extend([RouteId(0), RouteId(1)]);
     for conn in rig.open.clone() {
         rig.close(conn, ClosedKind::Reset);
     }
+    rig.push(1);
+    rig.pass(10 * SECOND);
+    rig.refuse_connects.remove(&RouteId(1));
+    let end = rig.now + 120 * SECOND;
+    while rig.settled.is_empty() {
+        assert!(rig.now < end);
+        rig.pass(SECOND);
+        for request in rig.take_requests() {
+            assert_eq!(request.route, RouteId(1));
+            let well = request.head.contains("/health ");
+            let healthy = r#"{"text":"HEC is healthy","code":17}"#.to_owned();
+            rig.answer(request.conn, 200, &[], &if well { healthy } else { ok(None) });
+        }
+    }
+    rig.settled();
     feed(&mut rig, 5, |_| (200, &[], ok(None)));
     rig.pass(120 * SECOND);
     rig.take_requests();
