@@ -165,8 +165,8 @@ pub struct World {
     /// Records that expired before they were stored, and shards whose gap was told.
     expired: BTreeSet<(u32, u64)>,
     told: BTreeSet<u32>,
-    /// Shards that had a checkpoint when data of theirs expired.
-    started: BTreeSet<u32>,
+    /// Of the expired records, those that a checkpoint stood before.
+    behind: BTreeSet<(u32, u64)>,
     outcome: Outcome,
     trace: DefaultHasher,
 }
@@ -211,7 +211,7 @@ impl World {
             seed,
             expired: BTreeSet::new(),
             told: BTreeSet::new(),
-            started: BTreeSet::new(),
+            behind: BTreeSet::new(),
             outcome: Outcome::default(),
             trace: DefaultHasher::new(),
         };

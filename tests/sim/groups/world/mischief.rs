@@ -83,12 +83,12 @@ impl World {
             let oldest = usize::try_from(self.dice.below(held.readable as u64 + 1)).unwrap();
             let oldest = oldest.max(self.shape[shard].1);
             let id = u32::try_from(shard).unwrap();
+            let read = self.group.checkpoint(id).ok().flatten();
             for number in held.before[self.shape[shard].1]..held.before[oldest] {
                 self.expired.insert((id, number));
-            }
-            let read = self.group.checkpoint(id).ok().flatten();
-            if read.is_some_and(|read| read < oldest) {
-                self.started.insert(id);
+                if read.is_some_and(|read| number >= held.before[read]) {
+                    self.behind.insert((id, number));
+                }
             }
             self.shape[shard].1 = oldest;
         }
