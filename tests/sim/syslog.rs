@@ -185,7 +185,7 @@ fn relp_frame(bytes: &mut Vec<u8>) -> Option<(u64, String, Vec<u8>)> {
     if bytes.len() <= end {
         return None;
     }
-    assert_eq!(bytes[end], b'\n', "the end of a frame");
+    assert_eq!(bytes[end], b'\n', "the end of a frame: {}", String::from_utf8_lossy(bytes));
     let data = bytes[start..end].to_vec();
     bytes.drain(..=end);
     Some((txnr, command, data))

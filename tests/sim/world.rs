@@ -485,7 +485,7 @@ impl World {
 
     /// Bytes, or our FIN, reach the kernel of a syslog receiver.
     fn reach(&mut self, conn: ConnId, bytes: Option<&[u8]>) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+        let Some(link) = self.links.get_mut(&conn).filter(|link| !link.dead) else { return };
         let To::Sink(route) = link.to else { return };
         let receiver = &mut self.receivers[route.0 as usize];
         let owned = match bytes {
@@ -523,7 +523,8 @@ impl World {
     fn reply(&mut self, conn: ConnId, answer: Answer) {
         let process = self.process;
         let Some(link) = self.links.get_mut(&conn) else { return };
-        link.dead = answer.hang || answer.torn || answer.close;
+        // A network that has broken the connection does not mend it because the server still speaks.
+        link.dead |= answer.hang || answer.torn || answer.close;
         let mut bytes = answer.bytes;
         if answer.torn {
             bytes.truncate(usize::try_from(self.dice.below(bytes.len() as u64)).unwrap());
