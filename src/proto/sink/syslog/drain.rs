@@ -67,9 +67,10 @@ impl Epoch {
         self.frames > 1
     }
 
+    /// Once due it stays so, even where what made it due (a shard in a hurry) is gone.
     pub(super) fn is_due(&self, now: Instant, bytes: u64, limits: Limits) -> bool {
-        self.end == End::Open
-            && self.began.is_some_and(|began| bytes >= limits.bytes || began + limits.interval <= now)
+        let by_limits = |began: Instant| bytes >= limits.bytes || began + limits.interval <= now;
+        self.end == End::Open && (self.relief.is_some() || self.began.is_some_and(by_limits))
     }
 
     /// Begins the relief, once; true the first time.
@@ -169,6 +170,7 @@ mod tests {
         );
         assert!(epoch.call_relief(due) && !epoch.call_relief(due + RELIEF));
         assert!(!epoch.relief_is_over(due) && epoch.relief_is_over(due + RELIEF));
+        assert!(epoch.is_due(start, 10, limits), "its deadline is kept, whatever called for it");
         assert_eq!(epoch.deadline(limits.interval, timeout, None), Some(due + RELIEF));
         epoch.end = End::Asked(due);
         epoch.handle_finished(due + RELIEF);
