@@ -13,10 +13,7 @@
 //! Driven by: `proto::format::{json, hec}`.
 //! Spec: none of its own; `json::escape_scalar` is the oracle.
 
-#![expect(
-    unsafe_code,
-    reason = "vector loads and stores into spare capacity; the one such room here"
-)]
+#![expect(unsafe_code, reason = "vector loads and stores into spare capacity; the one such room here")]
 #![expect(
     clippy::inline_always,
     reason = "generic code gets its instructions from the function it ends up in"
