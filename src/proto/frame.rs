@@ -71,20 +71,29 @@ impl Frame {
         self.segments.push(segment);
     }
 
-    /// Cuts the first `records` records off and returns them as names; their bytes are gone from this frame.
+    /// Cuts the first `records` records off, a line each, and returns them as names; their bytes are gone from this
+    /// frame.
     pub fn cut_front(&mut self, records: u32) -> Segments {
+        self.cut_front_at(records, line_end(&self.bytes, records))
+    }
+
+    /// As [`Self::cut_front`], where the bytes of those records end at `end`.
+    pub fn cut_front_at(&mut self, records: u32, end: usize) -> Segments {
         let (front, rest) = split(&self.segments, records);
         self.segments = rest;
-        let end = line_end(&self.bytes, records);
-        self.bytes.drain(..end);
+        self.bytes.drain(..end.min(self.bytes.len()));
         front
     }
 
-    /// Moves the first records into `other`, behind what it holds.
+    /// Moves the first records, a line each, into `other`, behind what it holds.
     pub fn move_front(&mut self, records: u32, other: &mut Self) {
-        let end = line_end(&self.bytes, records);
-        other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or_default());
-        for segment in self.cut_front(records) {
+        self.move_front_at(records, line_end(&self.bytes, records), other);
+    }
+
+    /// As [`Self::move_front`], where the bytes of those records end at `end`.
+    pub fn move_front_at(&mut self, records: u32, end: usize, other: &mut Self) {
+        other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or(&self.bytes));
+        for segment in self.cut_front_at(records, end) {
             other.note(segment);
         }
         other.opened = self.opened;

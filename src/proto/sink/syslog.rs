@@ -17,6 +17,7 @@ mod ends;
 mod held;
 mod kernel;
 mod marked;
+mod pieces;
 mod queue;
 mod relp;
 #[cfg(test)]

@@ -14,9 +14,10 @@ use super::kernel::{MARGIN_BYTES_MAX, Wanted, Watch};
 use super::queue::Queue;
 use super::relp::Relp;
 use super::udp::Udp;
-use super::{EPOCH_SHARE, Syslog, Transport, first_shard};
+use super::{EPOCH_SHARE, Syslog, Transport, first_shard, pieces};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
+use crate::proto::frame::Frame;
 use crate::proto::ids::{RouteId, ShardId, Txnr};
 use crate::proto::time::Instant;
 
@@ -55,7 +56,8 @@ impl Syslog {
             }
             match self.place_for(now, shard, cx) {
                 Place::Conn(conn) => {
-                    if let Some(frame) = self.waiting.remove(at)
+                    let piece = self.piece(now, at, conn, cx).or_else(|| self.waiting.remove(at));
+                    if let Some(frame) = piece
                         && let Some(conn) = self.conns.get_mut(conn)
                     {
                         conn.push(now, frame);
@@ -76,6 +78,18 @@ impl Syslog {
         }
         let greeting = usize::from(!self.greeted && self.conns.is_empty());
         self.open_conns(now, starved.max(greeting), cx);
+    }
+
+    /// The front of a waiting frame, where its address has ended connections before as much was proven. What is left
+    /// of it waits on.
+    fn piece(&mut self, now: Instant, at: usize, conn: usize, cx: &mut Context) -> Option<Frame> {
+        let conn = self.conns.get(conn).filter(|conn| matches!(conn.talk, Talk::Drain(..)))?;
+        let limit = self.manners.get(&conn.route)?.epoch_bytes_max?;
+        let frame = self.waiting.get_mut(at).filter(|frame| frame.bytes.len() as u64 > limit)?;
+        let (records, end) = pieces::front(frame, usize::try_from(limit).unwrap_or(usize::MAX))?;
+        let mut piece = cx.pool.take_for_part(now);
+        frame.move_front_at(records, end, &mut piece);
+        Some(piece)
     }
 
     /// Where a frame of this shard may go now.

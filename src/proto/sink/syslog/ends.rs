@@ -99,8 +99,8 @@ impl Syslog {
         self.note_proof(now, at, took, cx);
         let mut conn = self.conns.swap_remove(at);
         if let Some(manner) = self.manners.get_mut(&conn.route) {
-            // Slowly back to full epochs: whoever ended them may be gone.
-            manner.epoch_bytes_max = manner.epoch_bytes_max.and_then(|bytes| bytes.checked_mul(2));
+            // Slowly back to full epochs: whoever ended them may be gone. Each try that goes too far costs duplicates.
+            manner.epoch_bytes_max = manner.epoch_bytes_max.and_then(|bytes| bytes.checked_add(bytes / 4 + 1));
         }
         if let Talk::Drain(queue, _) = &mut conn.talk {
             while let Some(sent) = queue.pop_if(|_| true) {
@@ -180,6 +180,9 @@ impl Syslog {
     /// Removes a connection; its frames go to the front of the queue in their order.
     fn take_down(&mut self, at: usize, cx: &mut Context) {
         let mut conn = self.conns.swap_remove(at);
+        if let Talk::Relp(relp) = &mut conn.talk {
+            relp.settle_answered(cx);
+        }
         while let Some((frame, begun)) = conn.pop_back() {
             if begun {
                 cx.counters.duplicates_possible_records += u64::from(frame.records());

@@ -233,6 +233,26 @@ impl Relp {
         heard
     }
 
+    /// The session has ended: records that were answered before leave their frame, so that they do not go again, and a
+    /// server that ends each session after a few messages takes all of a frame in the end.
+    pub(super) fn settle_answered(&mut self, cx: &mut Context) {
+        let Some(Sending { frame, at, records, refused, .. }) = self.frames.front_mut() else { return };
+        // Every message before the first slot was answered; a record counts when all its messages were.
+        let mut count = match self.slots.front() {
+            Some(slot) if slot.frame == self.left => slot.record,
+            Some(_) => *records,
+            None if message(&frame.bytes, *at).is_some_and(|next| !next.first) => records.saturating_sub(1),
+            None => *records,
+        };
+        // A refused one goes again, and what follows with it.
+        count = refused.iter().map(|(record, ..)| *record).chain([count]).min().unwrap_or(0);
+        if count > 0 {
+            let end = record_range(&frame.bytes, count).start;
+            let answered = frame.cut_front_at(count, end);
+            cx.settle(&answered, Settled::Acked);
+        }
+    }
+
     /// Hands all frames back, the last one first, and whether each was begun.
     pub(super) fn pop_back(&mut self) -> Option<(Frame, bool)> {
         self.frames.pop_back().map(|sending| (sending.frame, sending.started.is_some()))

@@ -108,7 +108,24 @@ fn a_receiver_that_ends_connections_early_gets_shorter_epochs_and_is_told_about_
     for record in 0..8 {
         rig.push(record, b"0123456789");
     }
-    // It never takes more than 25 bytes of a connection.
+    take_25_bytes_of_each(&mut rig);
+}
+
+#[test]
+fn a_frame_is_cut_where_a_receiver_takes_less_of_a_connection() {
+    for line in ["<1>456789\n", "8 <1>56789"] {
+        let mut rig = Rig::new(&[Transport::Drain]);
+        rig.connect();
+        rig.push_of(0, 0..6, line.repeat(6).as_bytes());
+        rig.push_of(0, 6..8, line.repeat(2).as_bytes());
+        take_25_bytes_of_each(&mut rig);
+        rig.wait(15 * SECOND);
+        rig.assert_balanced();
+    }
+}
+
+/// A receiver that never takes more than 25 bytes of a connection gets eight records of about ten bytes.
+fn take_25_bytes_of_each(rig: &mut Rig) {
     let mut rounds = 0;
     while rig.sink.frames() > 0 {
         rounds += 1;
