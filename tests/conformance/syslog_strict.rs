@@ -117,7 +117,7 @@ fn loses_nothing(transport: Transport, plan: &str) {
 fn a_stream_that_breaks_in_every_way_loses_nothing() {
     loses_nothing(
         Transport::Tcp,
-        "message.reset=0.03%,message.reset-after=0.03%,message.hang=0.01%,message.fin=0.02%,\
+        "message.reset=0.03%,message.reset-after=0.03%,message.hang=0.01%,message.fin=0.02%,message.close=0.05%,\
          eof.reset=20%,eof.hang=5%,eof.delay:300ms=20%",
     );
 }

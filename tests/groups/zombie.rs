@@ -80,6 +80,8 @@ fn a_member_that_is_cut_off_stops_by_itself_and_the_others_go_on() {
     let mut cut = start("cut").set("sls.endpoint", url(&sls)).set("hec.endpoints", endpoints).start();
     let mut other = start("other").start();
     other.wait_until("each has a shard", PATIENCE, || is_held(&rig, &[("cut", 1), ("other", 1)]));
+    // The service knows before the member does.
+    cut.line(&["begins at"]);
     // SLS is out of reach, the sink is not: whatever it delivered from now on, somebody else delivers too.
     sls.cut();
     cut.line(&["no heartbeat was answered for the group's timeout", "stopped shards"]);

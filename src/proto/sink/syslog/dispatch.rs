@@ -145,18 +145,19 @@ impl Syslog {
         })
     }
 
-    /// Ends epochs that are due: the next connection is made first, so that there is no gap.
+    /// Ends epochs that are due: the next connection is made first, so that there is no gap. The FIN goes a moment after
+    /// the last byte.
     fn turn_epochs(&mut self, now: Instant, cx: &mut Context) {
         for at in 0..self.conns.len() {
             if self.is_due(now, at, cx) {
                 self.relieve(now, at, cx);
             }
             let Some(conn) = self.conns.get_mut(at) else { return };
+            let doubt = self.manners.get(&conn.route).is_some_and(|manner| manner.epoch_bytes_max.is_some());
             if let Talk::Drain(queue, epoch) = &mut conn.talk
-                && epoch.end == End::Wanted
                 && !queue.has_unwritten()
+                && epoch.wants_fin(now, doubt)
             {
-                epoch.end = End::Asked(now);
                 cx.actions.push_back(Action::Finish(conn.id));
             }
         }

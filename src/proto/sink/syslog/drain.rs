@@ -4,7 +4,7 @@
 //! follows, so after it has read every byte. That end is the acknowledgement.
 //! Invariants: 1. an epoch is proven by the peer's FIN that came after ours, with every byte of ours acknowledged by
 //!  its kernel. A FIN that was on its way while we still wrote leaves bytes (at least our FIN) unacknowledged, or
-//!  brings a reset. 2. anything else proves nothing, and all frames of the epoch go again.
+//!  brings a reset; a short silence before our FIN keeps the two apart. 2. anything else proves nothing, and all frames of the epoch go again.
 //! Bounds: `drain_interval` and a number of bytes; frames stay in memory until the end.
 //! Driven by: `sink::syslog`.
 
@@ -16,6 +16,13 @@ use crate::proto::time::Instant;
 /// How long an epoch that is due goes on while the next connection is being made.
 const RELIEF: Duration = Duration::from_secs(1);
 
+/// How long our FIN waits behind the last byte. A receiver that ends a connection of its own accord, say after so many
+/// messages, does that while it handles what it has read. Our FIN must not be there already by then, or its end would
+/// look like the answer to ours while it throws the rest of its buffer away.
+const QUIET: Duration = Duration::from_millis(20);
+/// The same where an address has ended connections early.
+const QUIET_IN_DOUBT: Duration = Duration::from_millis(200);
+
 /// How far the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -23,6 +30,8 @@ pub(super) enum End {
     Open,
     /// No more frames; what is here is still being written.
     Wanted,
+    /// Everything is written; our FIN waits until this moment.
+    Quiet(Instant),
     /// The driver was asked for our FIN.
     Asked(Instant),
     /// Our FIN is out.
@@ -103,8 +112,21 @@ impl Epoch {
                 due.into_iter().chain(stalled_at).min()
             }
             End::Wanted => stalled_at,
+            End::Quiet(until) => Some(until),
             End::Asked(since) | End::Done(since) => Some(since + timeout),
         }
+    }
+
+    /// Everything is written; true when it is time for our FIN. `doubt` for an address that ends connections early.
+    pub(super) fn wants_fin(&mut self, now: Instant, doubt: bool) -> bool {
+        if self.end == End::Wanted {
+            self.end = End::Quiet(now + if doubt { QUIET_IN_DOUBT } else { QUIET });
+        }
+        let due = matches!(self.end, End::Quiet(until) if until <= now);
+        if due {
+            self.end = End::Asked(now);
+        }
+        due
     }
 
     pub(super) fn handle_finished(&mut self, now: Instant) {
@@ -141,7 +163,7 @@ mod tests {
             epoch.proof(Instant(5), &closed(kind)).is_some()
         };
         assert!(proof(End::Done(Instant(1)), Some(all), ClosedKind::Eof));
-        for end in [End::Open, End::Wanted, End::Asked(Instant(1))] {
+        for end in [End::Open, End::Wanted, End::Quiet(Instant(9)), End::Asked(Instant(1))] {
             assert!(!proof(end, Some(all), ClosedKind::Eof), "{end:?}: an early end");
         }
         for kind in [ClosedKind::Reset, ClosedKind::Timeout, ClosedKind::Tls] {

@@ -67,10 +67,12 @@ impl Syslog {
         let Some(conn) = self.conns.get(at) else { return };
         cx.actions.push_back(Action::Close(conn.id));
         if let Over::Trouble(trouble) = over {
-            // A peer that has only stopped reading may be found elsewhere by its name.
-            let elsewhere = matches!(trouble, SyslogTrouble::Stalled { .. });
+            // A peer that has only stopped reading may be found elsewhere by its name; one that worked before is in
+            // trouble for a moment. Otherwise somebody has to repair something.
+            let worked = self.manners.get(&conn.route).is_some_and(|manner| manner.worked);
+            let passes = worked || matches!(trouble, SyslogTrouble::Stalled { .. });
             let cause = Cause::Syslog(trouble);
-            let failure = if elsewhere { Failure::soft(cause) } else { Failure::hold(cause) };
+            let failure = if passes { Failure::soft(cause) } else { Failure::hold(cause) };
             self.routes.fail(now, conn.route, failure, cx);
         }
         self.take_down(at, cx);
@@ -100,7 +102,8 @@ impl Syslog {
         let mut conn = self.conns.swap_remove(at);
         if let Some(manner) = self.manners.get_mut(&conn.route) {
             // Slowly back to full epochs: whoever ended them may be gone. Each try that goes too far costs duplicates.
-            manner.epoch_bytes_max = manner.epoch_bytes_max.and_then(|bytes| bytes.checked_add(bytes / 4 + 1));
+            manner.epoch_bytes_max =
+                manner.epoch_bytes_max.and_then(|bytes| bytes.checked_add(bytes / 4 + 1));
         }
         if let Talk::Drain(queue, _) = &mut conn.talk {
             while let Some(sent) = queue.pop_if(|_| true) {

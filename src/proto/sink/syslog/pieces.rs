@@ -57,10 +57,9 @@ mod tests {
 
     #[test]
     fn a_frame_is_cut_behind_whole_messages() {
-        for (bytes, ends) in [
-            (&b"4 <1>a5 <1>\nb7 <1>7 9 "[..], [6, 13, 22]),
-            (b"<1>a\n<1>bcd\n<1>efghijk\n", [5, 12, 23]),
-        ] {
+        for (bytes, ends) in
+            [(&b"4 <1>a5 <1>\nb7 <1>7 9 "[..], [6, 13, 22]), (b"<1>a\n<1>bcd\n<1>efghijk\n", [5, 12, 23])]
+        {
             let frame = frame(bytes, 3);
             assert_eq!(front(&frame, 1), Some((1, ends[0])), "one at least");
             assert_eq!(front(&frame, ends[1] - 1), Some((1, ends[0])));

@@ -142,8 +142,16 @@ impl Rig {
         self.run();
     }
 
+    /// The silence between the last byte and our FIN.
+    fn hush(&mut self) {
+        self.wait(Duration::from_millis(20));
+    }
+
     /// The driver has sent our FIN.
     fn finished(&mut self, conn: ConnId) {
+        if !self.finishing.contains(&conn) {
+            self.hush();
+        }
         assert!(self.finishing.contains(&conn), "{conn:?} was not to be finished");
         self.finishing.retain(|known| *known != conn);
         self.sink.handle_finished(self.now, conn);

@@ -78,7 +78,11 @@ fn a_server_that_ends_every_session_after_two_messages_takes_a_whole_frame_once(
     let mut rig = Rig::new(&[Transport::Relp]);
     let mut conn = open(&mut rig);
     let part = [(&b"c1"[..], true), (b"c2", false)];
-    rig.push_of(0, 0..5, &marked(&[(b"a", true), (b"b", true), part[0], part[1], (b"d", true), (b"e", true)]));
+    rig.push_of(
+        0,
+        0..5,
+        &marked(&[(b"a", true), (b"b", true), part[0], part[1], (b"d", true), (b"e", true)]),
+    );
     let mut got = String::new();
     for (round, settled) in [2, 3, 5].into_iter().enumerate() {
         let sent = text(&mut rig, conn);
@@ -98,7 +102,11 @@ fn a_server_that_ends_every_session_after_two_messages_takes_a_whole_frame_once(
 fn a_record_in_parts_goes_again_whole() {
     let mut rig = Rig::new(&[Transport::Relp]);
     let first = open(&mut rig);
-    rig.push_of(0, 0..2, &marked(&[(b"a", true), (b"b1", true), (b"b2", false), (b"b3", false), (b"b4", false)]));
+    rig.push_of(
+        0,
+        0..2,
+        &marked(&[(b"a", true), (b"b1", true), (b"b2", false), (b"b3", false), (b"b4", false)]),
+    );
     assert_eq!(text(&mut rig, first), "2 syslog 1 a\n3 syslog 2 b1\n4 syslog 2 b2\n5 syslog 2 b3\n");
     rig.receive(first, b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n0 serverclose 0\n");
     assert_eq!(rig.settled, [0]);

@@ -18,6 +18,7 @@ fn an_epoch_is_proven_by_the_peers_end_behind_ours() {
     rig.push(3, b"late\n");
     assert!(rig.wire(first).ends_with(b"late\n"));
     let second = rig.connect();
+    rig.hush();
     assert_eq!(rig.finishing, [first]);
     // The same shard waits for the proof, another one does not.
     rig.push(4, b"next\n");
@@ -36,6 +37,7 @@ fn the_last_frames_are_proven_without_any_that_follow() {
     let conn = rig.connect();
     rig.push(0, b"alone\n");
     rig.wait(INTERVAL);
+    rig.hush();
     assert_eq!(rig.finishing, [conn]);
     assert!(rig.connecting.is_empty(), "nobody needs another connection");
     rig.drains(conn);
@@ -63,8 +65,27 @@ fn the_fin_is_asked_for_after_the_last_byte() {
     assert!(rig.finishing.is_empty());
     rig.transmit(conn, 6);
     rig.run();
+    rig.hush();
     assert_eq!(rig.finishing, [conn]);
     rig.drains(conn);
+    assert_eq!(rig.settled, [0]);
+}
+
+#[test]
+fn our_fin_waits_for_a_moment_in_which_an_end_is_the_receivers_own() {
+    let mut rig = Rig::new(&[Transport::Drain]);
+    let first = rig.connect();
+    rig.push(0, b"<1>a\n");
+    rig.wait(INTERVAL);
+    assert!(rig.finishing.is_empty(), "everything is written; it may still be handling it");
+    rig.closes(first, ClosedKind::Eof, 0);
+    assert!(rig.settled.is_empty());
+    // It ends connections early: the next epoch is full with this one record, and the silence is longer.
+    rig.wait(SECOND);
+    rig.connect();
+    rig.wait(SECOND / 10);
+    assert!(rig.finishing.is_empty());
+    rig.work_off();
     assert_eq!(rig.settled, [0]);
 }
 
@@ -203,6 +224,7 @@ fn an_epoch_ends_early_when_it_holds_its_share_of_the_memory() {
     // A quarter of 400,000 bytes of frames.
     assert_eq!(rig.wire(first).len(), 120_000);
     let second = rig.connect();
+    rig.hush();
     assert_eq!(rig.finishing, [first]);
     rig.drains(first);
     assert_eq!(rig.settled, [0, 1, 2, 3]);
@@ -246,6 +268,7 @@ fn a_shard_that_is_given_up_does_not_wait_for_the_interval() {
     rig.push(0, b"a\n");
     rig.sink.hasten(ShardId(0));
     rig.run();
+    rig.hush();
     assert_eq!(rig.finishing, [conn]);
     rig.drains(conn);
     assert_eq!(rig.settled, [0]);
