@@ -83,10 +83,11 @@ impl Syslog {
     /// The front of a waiting frame, where its address has ended connections before as much was proven. What is left
     /// of it waits on.
     fn piece(&mut self, now: Instant, at: usize, conn: usize, cx: &mut Context) -> Option<Frame> {
-        let conn = self.conns.get(conn).filter(|conn| matches!(conn.talk, Talk::Drain(..)))?;
-        let limit = self.manners.get(&conn.route)?.epoch_bytes_max?;
-        let frame = self.waiting.get_mut(at).filter(|frame| frame.bytes.len() as u64 > limit)?;
-        let (records, end) = pieces::front(frame, usize::try_from(limit).unwrap_or(usize::MAX))?;
+        let conn = self.conns.get(conn)?;
+        let Talk::Drain(queue, _) = &conn.talk else { return None };
+        let room = self.manners.get(&conn.route)?.epoch_bytes_max?.saturating_sub(queue.taken_bytes());
+        let frame = self.waiting.get_mut(at).filter(|frame| frame.bytes.len() as u64 > room)?;
+        let (records, end) = pieces::front(frame, usize::try_from(room).unwrap_or(usize::MAX))?;
         let mut piece = cx.pool.take_for_part(now);
         frame.move_front_at(records, end, &mut piece);
         Some(piece)

@@ -64,6 +64,7 @@ impl Syslog {
 
     /// We end a connection; its frames go again.
     pub(super) fn end(&mut self, now: Instant, at: usize, over: Over, cx: &mut Context) {
+        self.credit_answers(now, at, cx);
         let Some(conn) = self.conns.get(at) else { return };
         cx.actions.push_back(Action::Close(conn.id));
         if let Over::Trouble(trouble) = over {
@@ -115,6 +116,7 @@ impl Syslog {
 
     /// The end proves nothing about the frames that are here.
     fn end_unproven(&mut self, now: Instant, at: usize, why: &Closed, cx: &mut Context) {
+        self.credit_answers(now, at, cx);
         let Some(conn) = self.conns.get(at) else { return };
         let (route, owed) = (conn.route, conn.frames() > 0);
         let orderly = matches!(why.kind, ClosedKind::Eof | ClosedKind::Reset);
@@ -144,6 +146,15 @@ impl Syslog {
             manner.failures = manner.failures.saturating_add(1);
         }
         self.take_down(at, cx);
+    }
+
+    /// What a RELP session was answered before it ended counts, and an end after that is no failure.
+    fn credit_answers(&mut self, now: Instant, at: usize, cx: &mut Context) {
+        if let Some(Conn { talk: Talk::Relp(relp), .. }) = self.conns.get_mut(at)
+            && let Some(took) = relp.settle_answered(now, cx)
+        {
+            self.note_proof(now, at, took, cx);
+        }
     }
 
     /// Whether a connection has to be closed by now, and how.
@@ -183,9 +194,6 @@ impl Syslog {
     /// Removes a connection; its frames go to the front of the queue in their order.
     fn take_down(&mut self, at: usize, cx: &mut Context) {
         let mut conn = self.conns.swap_remove(at);
-        if let Talk::Relp(relp) = &mut conn.talk {
-            relp.settle_answered(cx);
-        }
         while let Some((frame, begun)) = conn.pop_back() {
             if begun {
                 cx.counters.duplicates_possible_records += u64::from(frame.records());

@@ -234,9 +234,10 @@ impl Relp {
     }
 
     /// The session has ended: records that were answered before leave their frame, so that they do not go again, and a
-    /// server that ends each session after a few messages takes all of a frame in the end.
-    pub(super) fn settle_answered(&mut self, cx: &mut Context) {
-        let Some(Sending { frame, at, records, refused, .. }) = self.frames.front_mut() else { return };
+    /// server that ends each session after a few messages takes all of a frame in the end. How long the first of them
+    /// took, if there are any.
+    pub(super) fn settle_answered(&mut self, now: Instant, cx: &mut Context) -> Option<Duration> {
+        let Sending { frame, at, records, refused, started, .. } = self.frames.front_mut()?;
         // Every message before the first slot was answered; a record counts when all its messages were.
         let mut count = match self.slots.front() {
             Some(slot) if slot.frame == self.left => slot.record,
@@ -246,11 +247,13 @@ impl Relp {
         };
         // A refused one goes again, and what follows with it.
         count = refused.iter().map(|(record, ..)| *record).chain([count]).min().unwrap_or(0);
-        if count > 0 {
-            let end = record_range(&frame.bytes, count).start;
-            let answered = frame.cut_front_at(count, end);
-            cx.settle(&answered, Settled::Acked);
+        if count == 0 {
+            return None;
         }
+        let end = record_range(&frame.bytes, count).start;
+        let answered = frame.cut_front_at(count, end);
+        cx.settle(&answered, Settled::Acked);
+        Some(now.since(started.unwrap_or(now)))
     }
 
     /// Hands all frames back, the last one first, and whether each was begun.
