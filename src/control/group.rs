@@ -150,9 +150,17 @@ impl GroupApi {
     pub fn holders(&self, moves: &[Move]) -> Result<Vec<(ShardId, String)>, Failure> {
         let mut held = Vec::new();
         for saved in self.checkpoints()? {
-            let Checkpoint { shard, cursor, consumer, .. } = saved;
+            let Checkpoint { shard, cursor, consumer, update_time: saved_at } = saved;
             let ours = moves.iter().any(|moved| moved.now.shard == shard);
             if !ours || consumer.is_empty() || cursor.is_empty() {
+                continue;
+            }
+            // Somebody who saves right now holds it, and is not to be set back by an offer that comes late.
+            let again = api::get_checkpoint(&self.logstore, &self.group, Some(shard));
+            let again = self.ask(Doing::ReadGroup, &again, answer::checkpoints)?;
+            let newer = again.into_iter().find(|now| now.shard == shard);
+            if newer.is_some_and(|now| now.cursor != cursor || now.update_time != saved_at) {
+                held.push((shard, consumer));
                 continue;
             }
             let request = api::update_checkpoint(&self.logstore, &self.group, &consumer, shard, &cursor);

@@ -40,6 +40,8 @@ use crate::report::Place;
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// A stop time counts on the clock of SLS; so much later it has passed there, too.
 const STOP_MARGIN: Duration = Duration::from_secs(3);
+/// The start of this process counts on the clock of SLS, which may be behind ours.
+const BEGAN_MARGIN: Duration = Duration::from_mins(1);
 /// Time for a whole pull.
 const PULL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Decompressed bytes that a pull aims at: fits the cache of a core, and few wakes.
@@ -86,6 +88,7 @@ pub(super) fn lease(sls: &SlsConfig, fail_fast: bool, seed: u64) -> lease::Param
             Moment::End => CursorFrom::End,
             Moment::At(secs) => CursorFrom::Time(UnixTime::from_secs(secs)),
         },
+        began: UnixTime::from_secs(wall.as_secs().saturating_sub(BEGAN_MARGIN.as_secs())),
         checkpoint_interval: sls.checkpoint_interval,
         on_expired_cursor: match sls.on_expired_cursor {
             OnExpiredCursor::Begin => OnExpired::Begin,

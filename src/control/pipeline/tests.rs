@@ -28,6 +28,7 @@ fn params() -> Params {
         timeout: Duration::from_secs(2),
         in_order: false,
         start: CursorFrom::Begin,
+        began: UnixTime::from_secs(0),
         stop: None,
         checkpoint_interval: Duration::from_millis(5),
         on_expired_cursor: OnExpired::Begin,

@@ -56,6 +56,15 @@ pub enum BodyError {
         /// Found.
         found: u64,
     },
+    /// A range that was pulled again ends with another number of records than the first time, so nobody can say which
+    /// of them are missing.
+    #[error("a range that is pulled again ends after {found} logs, the first time it held {announced}")]
+    OtherRange {
+        /// The first time.
+        announced: u64,
+        /// Now.
+        found: u64,
+    },
     /// Not a valid `LogGroupList`.
     #[error("the body is not valid protobuf: {0}")]
     Wire(String),

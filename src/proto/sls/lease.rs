@@ -41,7 +41,7 @@ use self::work::WorkCall;
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
 use crate::proto::sls::api::CursorFrom;
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, UnixTime};
 
 /// What the machine needs to know of the settings.
 #[derive(Clone, Debug)]
@@ -56,6 +56,9 @@ pub struct Params {
     pub in_order: bool,
     /// Where a shard without a checkpoint begins.
     pub start: CursorFrom,
+    /// When this process began, by its wall clock, or a little earlier. With `start = "end"` a shard that comes to us
+    /// later begins here: its end of then would skip what a child of a split has got meanwhile.
+    pub began: UnixTime,
     /// End of a bounded run.
     pub stop: Option<Bound>,
     /// Shortest time between two commits of one shard.
@@ -206,7 +209,9 @@ impl Lease {
             Some(Stop { deadline, plane_stopped: false, farewell: Farewell::Owed, unfinished: Vec::new() });
         self.events.push_back(LeaseEvent::Stopping);
         self.commands.push_back(Command::Stop);
-        self.drain_all(now, deadline);
+        // What does not drain is cut a little earlier, so that what is safe by then is still saved.
+        let cut = now + (self.params.stop_wait - LAST_SAVE.min(self.params.stop_wait / 5));
+        self.drain_all(now, cut);
     }
 
     /// The moment of `poll_timeout` has come.
@@ -371,5 +376,7 @@ impl Lease {
     }
 }
 
+/// Part of the time for a stop that is left for the last commits.
+const LAST_SAVE: Duration = Duration::from_secs(3);
 /// Most shards that one consumer holds. An answer with more is not believed.
 pub const SHARDS_MAX: usize = 4096;

@@ -29,6 +29,7 @@ use crate::proto::ledger::{Ledger, Pulled, Ranges, SafeCursor};
 use crate::proto::sls::api::pull_head::PullHead;
 use crate::proto::sls::body::{BodyError, Compression, Decompressor};
 use crate::proto::sls::error::{Reaction, SlsError, SlsErrorKind};
+use crate::proto::sls::position;
 use crate::proto::sls::source::Source;
 use crate::proto::sls::wire;
 use crate::proto::time::{Instant, UnixTime};
@@ -535,7 +536,16 @@ impl Shard {
         let opened = if want.again {
             self.continue_resend(&head, records)
         } else {
-            self.enter(now, &head, records, around)
+            Ok(self.enter(now, &head, records, around))
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                around.source.give_raw(raw);
+                let cause = Cause::CorruptBody { error, cursor: want.cursor, request_id: head.request_id };
+                self.fail(now, cause, HOLD_WAIT, around);
+                return;
+            }
         };
         match opened {
             Some(entered) if !entered.1.is_empty() => {
@@ -584,22 +594,34 @@ impl Shard {
     /// A bounded run is over when its end is reached. Everything before the end was there when it began, so a shard
     /// that gives nothing, time and again, has nothing before it either.
     fn finish_at_end(&mut self, next: &Cursor) {
-        let over = self.end.as_ref().is_some_and(|end| end == next || self.bare >= BARE_PULLS);
+        let past = |end: &Cursor| position::distance(end, next).is_some_and(|groups| groups > 0);
+        let over = self.end.as_ref().is_some_and(|end| end == next || past(end) || self.bare >= BARE_PULLS);
         if over && self.phase == Phase::Working {
             self.phase = Phase::Draining;
         }
     }
 
-    /// A piece of a pull that is pulled again: which of its records are wanted.
-    fn continue_resend(&mut self, head: &PullHead, records: u32) -> Option<Entered> {
-        let resend = self.resend.as_mut()?;
+    /// A piece of a pull that is pulled again: which of its records are wanted. Records are known by their number in
+    /// the range; where it ends with another number of them than the first time (data has expired in it, a filter was
+    /// changed), none of them is believed.
+    fn continue_resend(&mut self, head: &PullHead, records: u32) -> Result<Option<Entered>, BodyError> {
+        let Some(resend) = self.resend.as_mut() else { return Ok(None) };
         let base = resend.base;
+        let announced = self.ledger.pulled(resend.pull).map_or(0, |pulled| pulled.records);
+        let found = base.saturating_add(records);
+        if records > 0 && (found > announced || head.next_cursor == resend.end && found != announced) {
+            for (start, end) in resend.wanted.intersect(base, announced).iter() {
+                self.ledger.lose(resend.pull, start, end);
+            }
+            self.resend = None;
+            return Err(BodyError::OtherRange { announced: announced.into(), found: found.into() });
+        }
         let here = resend.wanted.intersect(base, base.saturating_add(records));
         let pull = resend.pull;
         resend.base = base.saturating_add(records);
         let stuck = resend.cursor == head.next_cursor;
         resend.cursor = head.next_cursor.clone();
-        let total = self.ledger.pulled(pull).map_or(0, |pulled| pulled.records);
+        let total = announced;
         if resend.cursor == resend.end || resend.base >= total || stuck {
             // Whatever did not come again is missing still: it is lost once more and asked for again.
             let missing = resend.wanted.intersect(resend.base, total);
@@ -608,7 +630,7 @@ impl Shard {
                 self.ledger.lose(pull, start, end);
             }
         }
-        Some((pull, here, base))
+        Ok(Some((pull, here, base)))
     }
 
     /// A record inside a body that looked whole is not: what was encoded before it stays, the rest is lost and

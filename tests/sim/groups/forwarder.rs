@@ -90,6 +90,7 @@ fn params(seed: u64, in_order: bool) -> lease::Params {
         timeout: Duration::from_secs(TIMEOUT),
         in_order,
         start: CursorFrom::Begin,
+        began: wall(0),
         stop: None,
         checkpoint_interval: Duration::from_millis(500),
         on_expired_cursor: OnExpired::Begin,

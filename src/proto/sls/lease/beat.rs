@@ -251,10 +251,7 @@ impl Lease {
         let verdict = Verdict::of(&cause);
         match verdict {
             Verdict::GroupMissing => return self.group_deleted(now),
-            Verdict::ConsumerGone => {
-                self.beat.lease_until = None;
-                self.lose_all(Lost::ConsumerGone);
-            }
+            Verdict::ConsumerGone => self.consumer_gone(now),
             _ if !self.beat.joined_once => return self.hold(now, verdict, open.call.clone(), cause),
             _ => {}
         }
@@ -268,6 +265,15 @@ impl Lease {
             self.events.push_back(LeaseEvent::HeartbeatFailing { cause, lease_left });
         }
         self.beat.trouble = Some((verdict, failures));
+    }
+
+    /// The service does not know us any more: no shard is ours. The next heartbeat joins again.
+    pub(super) fn consumer_gone(&mut self, now: Instant) {
+        self.beat.lease_until = None;
+        self.lose_all(Lost::ConsumerGone);
+        if self.beat.phase == Phase::Beat {
+            self.beat.due = self.beat.due.min(now + BEAT_GAP);
+        }
     }
 
     /// Without its group no lease is worth anything; the group is made again and shards come back with a heartbeat.
@@ -309,7 +315,7 @@ impl Lease {
                 LeaseEvent::Resumed { attempts: failures }
             });
         }
-        self.beat.joined_once = true;
+        let first = !core::mem::replace(&mut self.beat.joined_once, true);
         let ours: BTreeSet<ShardId> = shards.into_iter().collect();
         let missing: Vec<ShardId> =
             self.shards.keys().copied().filter(|shard| !ours.contains(shard)).collect();
@@ -318,7 +324,7 @@ impl Lease {
         }
         if self.stop.is_none() {
             for shard in ours {
-                self.take(now, shard, open.number);
+                self.take(now, shard, open.number, first);
             }
         }
         self.given_up.retain(|_, sent| *sent >= open.number);
@@ -326,7 +332,7 @@ impl Lease {
     }
 
     /// The server says that the shard is ours.
-    fn take(&mut self, now: Instant, shard: ShardId, number: u64) {
+    fn take(&mut self, now: Instant, shard: ShardId, number: u64, first: bool) {
         match self.shards.get_mut(&shard).map(|holding| &mut holding.state) {
             Some(State::Draining { then, .. } | State::Saving { then, .. }) if *then == Then::Release => {
                 *then = Then::Refetch;
@@ -340,7 +346,7 @@ impl Lease {
                 }
                 let epoch = self.next_epoch();
                 let seed = self.params.seed ^ (epoch.0 << 32) ^ u64::from(shard.0);
-                self.shards.insert(shard, Holding::new(epoch, now, seed));
+                self.shards.insert(shard, Holding::new(epoch, now, seed, first));
                 self.events.push_back(LeaseEvent::ShardAcquired { shard });
             }
         }

@@ -37,6 +37,8 @@ pub(super) struct Holding {
     pub(super) jumps: Backoff,
     /// The data plane was told to stop at the end of a bounded run.
     pub(super) bounded: bool,
+    /// It came with the first answered heartbeat of this process.
+    first: bool,
 }
 
 /// Where a shard stands.
@@ -153,7 +155,7 @@ impl Progress {
 
 impl Holding {
     /// A shard that a heartbeat answer just gave us.
-    pub(super) fn new(epoch: Epoch, now: Instant, seed: u64) -> Self {
+    pub(super) fn new(epoch: Epoch, now: Instant, seed: u64, first: bool) -> Self {
         Self {
             epoch,
             state: State::Checkpoint,
@@ -162,6 +164,7 @@ impl Holding {
             trouble: None,
             jumps: Backoff::new(RETRY_BASE, RETRY_MAX, !seed),
             bounded: false,
+            first,
         }
     }
 
@@ -170,7 +173,13 @@ impl Holding {
         let commit = |progress: &Progress| Call::UpdateCheckpoint { shard, cursor: progress.safe.clone() };
         match &self.state {
             State::Checkpoint => (self.due, Call::GetCheckpoint { shard }),
-            State::Start => (self.due, Call::GetCursor { shard, from: params.start }),
+            State::Start => {
+                let from = match params.start {
+                    CursorFrom::End if !self.first => CursorFrom::Time(params.began),
+                    start => start,
+                };
+                (self.due, Call::GetCursor { shard, from })
+            }
             State::Oldest(_) => (self.due, Call::GetCursor { shard, from: CursorFrom::Begin }),
             State::GapFrom(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.from.clone() }),
             State::GapTo(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.to.clone() }),

@@ -178,12 +178,29 @@ impl Lease {
             verdict @ (Verdict::NotHolder | Verdict::ConsumerGone) if is_commit => {
                 self.counters.checkpoint_conflicts += 1;
                 self.events.push_back(LeaseEvent::CheckpointRefused { shard, cause });
-                let gone = verdict == Verdict::ConsumerGone;
-                self.lose(shard, if gone { Lost::ConsumerGone } else { Lost::NotHolder });
+                if verdict == Verdict::ConsumerGone {
+                    // Not this shard alone: the service has given us up, and everything else is somebody else's too.
+                    self.consumer_gone(now);
+                } else {
+                    self.lose(shard, Lost::NotHolder);
+                }
             }
+            // What is safe has left the retention, so nobody can go on there: nothing is lost by not saving it. Work goes
+            // on, and where the shard is about to move on, it does.
+            Verdict::CursorGone if is_commit && self.give_up_saving(now, shard) => {}
             Verdict::ShardGone if is_commit => self.lose(shard, Lost::ShardGone),
             _ => self.fail(now, shard, call, cause),
         }
+    }
+
+    /// Takes the last commit of a shard that is being saved as done. False where work is still under way.
+    fn give_up_saving(&mut self, now: Instant, shard: ShardId) -> bool {
+        let Some(holding) = self.shards.get_mut(&shard) else { return false };
+        let State::Saving { progress, .. } = &mut holding.state else { return false };
+        progress.saved = Some(progress.safe.clone());
+        progress.note_saved(now);
+        self.settle(now, shard);
+        true
     }
 
     /// Tell it once, wait, try again.

@@ -12,7 +12,7 @@ use crate::proto::sls::error::SlsError;
 use crate::proto::sls::lease::call::{Call, CallError, CallId, Reply};
 use crate::proto::sls::lease::event::LeaseEvent;
 use crate::proto::sls::lease::{Lease, OnExpired, Params};
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, UnixTime};
 
 /// What the server does with one call.
 pub(super) enum Fate {
@@ -54,6 +54,7 @@ pub(super) fn params() -> Params {
         timeout: secs(40),
         in_order: false,
         start: CursorFrom::Begin,
+        began: UnixTime::from_secs(1_690_000_000),
         stop: None,
         checkpoint_interval: secs(3),
         on_expired_cursor: OnExpired::Begin,

@@ -33,6 +33,54 @@ fn without_a_checkpoint_the_start_setting_counts_and_is_saved_at_once() {
 }
 
 #[test]
+fn a_shard_that_comes_later_begins_at_the_start_of_the_process_where_others_begin_at_the_end() {
+    let mut rig = Rig::with(Params { start: CursorFrom::End, ..params() }, &[0]);
+    rig.settle();
+    // A split: its child has been written to since before anybody could hold it.
+    rig.ours = vec![0, 1];
+    rig.pass(secs(20));
+    assert_eq!(rig.orders(), ["assign 0 end-0", "assign 1 1690000000-1"]);
+}
+
+#[test]
+fn a_last_commit_that_has_left_the_retention_holds_nothing_up() {
+    let mut rig = Rig::new(&[0]);
+    rig.settle();
+    rig.safe(0, "c5");
+    rig.fate = Box::new(|call| match call {
+        Call::UpdateCheckpoint { .. } => Fate::Refuse("InvalidCursor"),
+        _ => Fate::Serve,
+    });
+    rig.expired(0, "c5");
+    rig.drained(0);
+    rig.pass(secs(2));
+    assert_eq!(rig.last_order(), "assign 0 begin-0", "{:?}", rig.events);
+    assert!(rig.events.iter().any(|event| matches!(event, LeaseEvent::RetentionGap { .. })));
+}
+
+#[test]
+fn a_commit_that_finds_the_consumer_unknown_gives_every_shard_up_and_joins_again() {
+    let mut rig = Rig::new(&[0, 1]);
+    rig.settle();
+    rig.fate = Box::new(|call| match call {
+        Call::UpdateCheckpoint { .. } => Fate::Refuse("ConsumerNotExist"),
+        _ => Fate::Serve,
+    });
+    let beats = rig.bodies().len();
+    rig.safe(0, "c5");
+    rig.pass(secs(4));
+    let orders = rig.orders();
+    assert!(
+        orders.contains(&"abandon 0".to_owned()) && orders.contains(&"abandon 1".to_owned()),
+        "{orders:?}"
+    );
+    rig.fate = Box::new(|_| Fate::Serve);
+    rig.pass(secs(2));
+    assert!(rig.bodies().len() > beats, "it does not wait for the next regular heartbeat");
+    assert_eq!(rig.bodies()[beats], Vec::<u32>::new());
+}
+
+#[test]
 fn a_shard_lost_before_its_first_commit_goes_on_where_it_was_and_not_at_the_end() {
     let mut rig = Rig::with(Params { start: CursorFrom::End, ..params() }, &[0]);
     rig.fate = Box::new(|call| match call {

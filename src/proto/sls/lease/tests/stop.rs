@@ -45,6 +45,18 @@ fn drain_then_commit_then_the_empty_heartbeat_then_the_end() {
 }
 
 #[test]
+fn what_does_not_drain_in_time_is_still_saved_as_far_as_it_is_safe() {
+    let mut rig = Rig::new(&[0]);
+    rig.settle();
+    rig.stop();
+    rig.pass(secs(26));
+    rig.safe(0, "late");
+    rig.pass(secs(4));
+    assert_eq!(rig.commits(0).last(), Some(&"late"));
+    assert_eq!(rig.undrained(), Some(vec![0]));
+}
+
+#[test]
 fn heartbeats_go_on_while_it_drains_and_new_shards_are_not_taken() {
     let mut rig = Rig::new(&[0]);
     rig.settle();
