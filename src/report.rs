@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::{PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
 use crate::proto::event::{Alarm, Cause, Closed, Notice, Scope};
-use crate::proto::ids::{EndpointId, ShardId};
+use crate::proto::ids::{Cursor, EndpointId, ShardId};
 use crate::proto::sls::error::SlsError;
 use crate::proto::time::UnixTime;
 
@@ -348,10 +348,17 @@ pub fn sls_unreachable(place: &Place, doing: Doing, closed: &Closed) -> Text {
     }
 }
 
-/// Words a gap: a checkpoint that is older than what SLS still keeps. Times are unix seconds where they are known.
-pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Option<u64>, held: bool) -> Text {
-    let at = |time: u64| moment(UnixTime::from_secs(time));
-    let moment = |seconds: Option<u64>| seconds.map_or_else(|| "an unknown time".to_owned(), at);
+/// One end of a gap: a position, and when what stands there was received, unix seconds, where that is known.
+pub type GapEnd<'a> = (&'a Cursor, Option<u64>);
+
+/// Words a gap: a checkpoint that is older than what SLS still keeps. `to` is not known where the shard is held.
+pub fn retention_gap(place: &Place, shard: ShardId, from: GapEnd<'_>, to: Option<GapEnd<'_>>) -> Text {
+    let held = to.is_none();
+    let end = |(cursor, time): GapEnd<'_>| {
+        let at = |time: u64| moment(UnixTime::from_secs(time));
+        let time = time.map_or_else(|| "an unknown time".to_owned(), at);
+        format!("{time} ({})", clean(cursor.as_str()))
+    };
     let (safe, todo) = if held {
         (
             "the shard is held, nothing more is read from it",
@@ -370,7 +377,7 @@ pub fn retention_gap(place: &Place, shard: ShardId, from: Option<u64>, to: Optio
             place.pipeline,
             place.store()
         ),
-        cause: format!("gap from {} to {}", moment(from), moment(to)),
+        cause: format!("gap from {} to {}", end(from), to.map_or_else(|| "the oldest data".to_owned(), end)),
         safe: safe.into(),
         todo: todo.into(),
         retry_in: None,

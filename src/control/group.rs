@@ -138,11 +138,16 @@ impl GroupApi {
     /// Where the shards would be moved to.
     pub fn plan(&self, rows: Vec<Progress>, to: CursorFrom) -> Result<Vec<Move>, Failure> {
         let moves = Self::each(rows, |now| {
-            let to = self.cursor(now.shard, to)?;
+            let to = match self.cursor(now.shard, to) {
+                Ok(to) => to,
+                // The group remembers shards longer than the logstore has them.
+                Err(failure) if Verdict::of(&failure.cause) == Verdict::ShardGone => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
             let to_time = self.time(now.shard, &to);
-            Ok(Move { now, to, to_time })
+            Ok(Some(Move { now, to, to_time }))
         });
-        moves.into_iter().collect()
+        moves.into_iter().filter_map(Result::transpose).collect()
     }
 
     /// Consumers that hold one of these shards now. SLS takes a checkpoint without force from the holder alone: the one

@@ -200,14 +200,12 @@ impl Narrator {
             LeaseEvent::CheckpointSaved { shard, cursor } => {
                 tracing::debug!("pipeline {name}: shard {shard}: saved {cursor}");
             }
-            LeaseEvent::RetentionGap { shard, from_time, to_time, .. } => {
-                tracing::error!(
-                    "{}",
-                    report::retention_gap(&self.place, *shard, *from_time, *to_time, false)
-                );
+            LeaseEvent::RetentionGap { shard, from, from_time, to, to_time } => {
+                let (from, to) = ((from, *from_time), (to, *to_time));
+                tracing::error!("{}", report::retention_gap(&self.place, *shard, from, Some(to)));
             }
-            LeaseEvent::CursorExpiredHeld { shard, .. } => {
-                tracing::error!("{}", report::retention_gap(&self.place, *shard, None, None, true));
+            LeaseEvent::CursorExpiredHeld { shard, cursor } => {
+                tracing::error!("{}", report::retention_gap(&self.place, *shard, (cursor, None), None));
             }
             LeaseEvent::Stopping => tracing::info!("pipeline {name}: draining"),
         }

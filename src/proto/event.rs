@@ -102,8 +102,10 @@ pub enum Report {
         shard: ShardId,
         /// Which holding of it.
         epoch: Epoch,
-        /// The refused position.
+        /// The position.
         cursor: Cursor,
+        /// SLS refused it. False where it answered with later data, which may also mean that it skips numbers.
+        refused: bool,
     },
     /// Something that an operator should know began, or its cause changed. Sent once per change.
     Alarm(Alarm),

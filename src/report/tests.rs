@@ -263,13 +263,16 @@ fn damaged_and_oversized_pulls_are_held_never_skipped() {
 
 #[test]
 fn gaps() {
-    let gap = retention_gap(&place(), ShardId(2), Some(1_700_000_000), None, false);
+    let (from, to) = (Cursor::new("c1"), Cursor::new("c9"));
+    let gap = retention_gap(&place(), ShardId(2), (&from, Some(1_700_000_000)), Some((&to, None)));
     let line = gap.to_string();
     assert!(
-        line.contains("gap from 2023-11-14T22:13:20Z to an unknown time") && line.contains("are lost"),
+        line.contains("gap from 2023-11-14T22:13:20Z (c1) to an unknown time (c9)")
+            && line.contains("are lost"),
         "{line}"
     );
-    assert!(retention_gap(&place(), ShardId(2), None, None, true).to_string().contains("held"));
+    let held = retention_gap(&place(), ShardId(2), (&from, None), None).to_string();
+    assert!(held.contains("an unknown time (c1) to the oldest data") && held.contains("held"), "{held}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loadgen::sls::{Fill, LeaseState};
+use loadgen::sls::{Expired, Fill, LeaseState};
 use loadgen::verify::Sent;
 
 use crate::rig::{GROUP, PATIENCE, Rig};
@@ -51,9 +51,44 @@ fn the_children_of_a_split_and_of_a_merge_are_read_after_their_parents() {
     assert_eq!(member.complaints(), [""; 0]);
 }
 
+/// Whether SLS refuses a position that it no longer has, or moves to the oldest data without a word.
+const WAYS: [Expired; 2] = [Expired::Refuse, Expired::Clamp];
+
+#[test]
+fn from_the_end_on_nothing_of_a_later_shard_is_skipped() {
+    let rig = Rig::new();
+    fill(&rig, 0, 1_000);
+    let mut member =
+        rig.forwarder().set("sls.start", "end").set("sls.in_order", true).set("sls.timeout", "5s").start();
+    member.wait_until("it has both shards", PATIENCE, || {
+        rig.group().is_some_and(|group| group.checkpoints.len() == 2)
+    });
+    // What is there at the start is skipped; what the children of a split get before anybody can hold them is not.
+    assert_eq!(rig.sls.store().split(0).unwrap(), [0, 2, 3]);
+    for shard in [2, 3] {
+        fill(&rig, shard, 1_000);
+    }
+    member.wait_until("the children are done", PATIENCE, || rig.verdict().stored_unique == 2_000);
+    member.stop();
+    let sent = Sent([(2, 1_000), (3, 1_000)].into_iter().collect());
+    let verdict = rig.hec.verdict(Some(&sent));
+    assert!(verdict.is_exact(), "{verdict:?}");
+    assert_fenced(&rig);
+}
+
 #[test]
 fn data_that_left_the_retention_is_told_loudly_and_reading_goes_on_at_the_oldest() {
-    let mut rig = Rig::with(|sls| sls.pull_bytes_max = 32 << 10, |_| ());
+    for way in WAYS {
+        a_gap_is_told(way);
+    }
+}
+
+fn a_gap_is_told(way: Expired) {
+    let change = |sls: &mut loadgen::sls::SlsConfig| {
+        sls.pull_bytes_max = 32 << 10;
+        sls.expired = way;
+    };
+    let mut rig = Rig::with(change, |_| ());
     rig.fill(500);
     let mut first = rig.forwarder().start();
     first.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
@@ -85,7 +120,13 @@ fn data_that_left_the_retention_is_told_loudly_and_reading_goes_on_at_the_oldest
 
 #[test]
 fn with_stop_the_shard_is_held_and_nothing_is_skipped() {
-    let mut rig = Rig::new();
+    for way in WAYS {
+        a_gap_holds_the_shard(way);
+    }
+}
+
+fn a_gap_holds_the_shard(way: Expired) {
+    let mut rig = Rig::with(|sls| sls.expired = way, |_| ());
     rig.fill(500);
     let mut first = rig.forwarder().start();
     first.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());

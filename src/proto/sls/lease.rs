@@ -186,7 +186,9 @@ impl Lease {
             }
             Report::Drained { shard, epoch } => self.drained(now, shard, epoch),
             Report::Dropped { shard, epoch } => self.dropped(now, shard, epoch),
-            Report::CursorExpired { shard, epoch, cursor } => self.cursor_expired(now, shard, epoch, cursor),
+            Report::CursorExpired { shard, epoch, cursor, refused } => {
+                self.cursor_expired(now, shard, epoch, (cursor, refused));
+            }
             Report::Stopped => self.plane_stopped(now),
             Report::Alarm(_) | Report::Notice(_) | Report::Clear { .. } => {}
         }

@@ -486,12 +486,7 @@ impl Shard {
             Reaction::NewCursor => {
                 let resend = self.resend.as_ref();
                 let cursor = resend.map_or_else(|| self.cursor.clone(), |resend| resend.cursor.clone());
-                self.phase = Phase::Expired;
-                around.cx.reports.push_back(Report::CursorExpired {
-                    shard: self.id,
-                    epoch: self.epoch,
-                    cursor,
-                });
+                self.expire(cursor, true, around);
             }
             Reaction::FallBackCompression if around.source.fall_back_compression(compression) => {
                 // Told, and over with the next answer.
@@ -510,9 +505,25 @@ impl Shard {
         }
     }
 
+    /// The position is of no use any more; the control plane finds another one.
+    fn expire(&mut self, cursor: Cursor, refused: bool, around: &mut Around<'_>) {
+        self.phase = Phase::Expired;
+        around.cx.reports.push_back(Report::CursorExpired {
+            shard: self.id,
+            epoch: self.epoch,
+            cursor,
+            refused,
+        });
+    }
+
     /// Decompresses, checks and enters a body.
     fn open_body(&mut self, now: Instant, ready: Ready, around: &mut Around<'_>) {
         let Ready { head, compressed, credit, want, asked } = ready;
+        if around.source.is_behind(self.id, &head, &want.cursor, want.again) {
+            around.source.give_buffer(compressed);
+            self.expire(want.cursor, false, around);
+            return;
+        }
         let mut raw = around.source.take_raw();
         let checked = check_body(&head, &compressed, &mut raw, around);
         around.source.give_buffer(compressed);

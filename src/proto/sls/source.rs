@@ -6,9 +6,12 @@
 //! Driven by: `pipeline`, `shard`.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
+use super::api::pull_head::PullHead;
 use super::api::{ApiRequest, Caller, PullOptions, Scratch, pull_logs};
 use super::body::Compression;
+use super::position;
 use super::sign::Credentials;
 use crate::proto::flow::Flow;
 use crate::proto::http1::HttpError;
@@ -54,6 +57,10 @@ pub struct Source {
     scratch: Scratch,
     buffers: Vec<Vec<u8>>,
     raws: Vec<Vec<u8>>,
+    /// Positions that were answered with later data.
+    doubted: BTreeMap<ShardId, Cursor>,
+    /// Numbers of log groups have holes here: a jump says nothing.
+    has_holes: bool,
 }
 
 impl Source {
@@ -69,7 +76,26 @@ impl Source {
             scratch: Scratch::default(),
             buffers: Vec::new(),
             raws: Vec::new(),
+            doubted: BTreeMap::new(),
+            has_holes: false,
         }
+    }
+
+    /// True where SLS answers with data behind the position that was asked for: what was there has expired, and it
+    /// moved to the oldest data without a word. Group `i` of `n` has the number `last - (n - 1) + i`. Whoever hears of
+    /// it looks whether something is missing; if it is the same position again, nothing was, and the numbers have holes.
+    pub(super) fn is_behind(&mut self, shard: ShardId, head: &PullHead, asked: &Cursor, again: bool) -> bool {
+        let filtered = !self.params.query.is_empty() || !self.params.processor.is_empty();
+        let (Some(last), Some(number)) = (head.read_last_cursor, position::number(asked)) else {
+            return false;
+        };
+        if filtered || self.has_holes || head.count == 0 || last.saturating_sub(head.count - 1) <= number {
+            return false;
+        }
+        if !again && self.doubted.insert(shard, asked.clone()).as_ref() == Some(asked) {
+            self.has_holes = true;
+        }
+        !self.has_holes
     }
 
     /// The settings.

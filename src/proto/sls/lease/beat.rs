@@ -306,7 +306,11 @@ impl Lease {
         self.beat.urgent.reset();
         self.beat.slow.reset();
         let hurry = self.given_up.values().any(|&sent| sent >= open.number);
-        let pause = if hurry { BEAT_GAP } else { self.params.heartbeat_interval };
+        // Where the group's timeout is shorter than our settings say, several attempts have to fit into it.
+        let shorter = self.beat.timeout < self.params.timeout;
+        let regular = if shorter { self.beat.timeout / 3 } else { self.params.heartbeat_interval };
+        let regular = regular.min(self.params.heartbeat_interval);
+        let pause = if hurry { BEAT_GAP } else { regular };
         self.beat.due = (open.sent_at + pause).max(now);
         if let Some((_, failures)) = self.beat.trouble.take() {
             self.events.push_back(if self.beat.joined_once {

@@ -108,6 +108,8 @@ pub(super) struct Gap {
     pub(super) from: Cursor,
     pub(super) from_time: Option<u64>,
     pub(super) to: Cursor,
+    /// SLS refused `from`; otherwise it answered with later data, and whether anything is missing has to be seen.
+    pub(super) refused: bool,
 }
 
 /// How far a shard is.

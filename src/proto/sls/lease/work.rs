@@ -15,6 +15,7 @@ use super::verdict::Verdict;
 use super::{Lease, OnExpired};
 use crate::proto::event::Command;
 use crate::proto::ids::{CURSOR_BYTES_MAX, Cursor, Epoch, ShardId};
+use crate::proto::sls::position;
 use crate::proto::time::Instant;
 
 /// A call for a shard that waits for its answer.
@@ -108,6 +109,14 @@ impl Lease {
         match std::mem::replace(&mut holding.state, State::Checkpoint) {
             State::Start => self.begin(now, shard, cursor, Origin::Start),
             State::Oldest(gap) if gap.from == cursor => self.begin(now, shard, cursor, Origin::Oldest),
+            // Nothing is missing: the numbers have a hole of their own.
+            State::Oldest(gap) if !gap.refused && !position::is_before(&gap.from, &cursor) => {
+                self.begin(now, shard, gap.from, Origin::Checkpoint);
+            }
+            State::Oldest(gap) if !gap.refused && self.params.on_expired_cursor == OnExpired::Stop => {
+                self.events.push_back(LeaseEvent::CursorExpiredHeld { shard, cursor: gap.from.clone() });
+                holding.state = State::Stuck(Progress::new(gap.from, Origin::Checkpoint, now));
+            }
             State::End { cursor: begin, origin } => self.found_end(now, shard, begin, origin, cursor),
             State::Oldest(gap) => {
                 let gap = Gap { to: cursor, ..gap };
@@ -121,7 +130,7 @@ impl Lease {
         let Some(holding) = self.shards.get_mut(&shard) else { return };
         match std::mem::replace(&mut holding.state, State::Checkpoint) {
             State::GapFrom(gap) => holding.state = State::GapTo(Gap { from_time: time, ..gap }),
-            State::GapTo(Gap { from, from_time, to }) => {
+            State::GapTo(Gap { from, from_time, to, .. }) => {
                 self.counters.retention_gaps += 1;
                 let gap = LeaseEvent::RetentionGap { shard, from, from_time, to: to.clone(), to_time: time };
                 self.events.push_back(gap);
@@ -260,21 +269,35 @@ impl Lease {
         }
     }
 
-    pub(super) fn cursor_expired(&mut self, now: Instant, shard: ShardId, epoch: Epoch, cursor: Cursor) {
+    pub(super) fn cursor_expired(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        epoch: Epoch,
+        (cursor, refused): (Cursor, bool),
+    ) {
         let policy = self.params.on_expired_cursor;
         let deadline = now + self.params.drain_wait;
         let Some(holding) = self.holding(shard, epoch) else { return };
-        let State::Working(progress) = &holding.state else { return };
-        let progress = progress.clone();
+        let progress = match &holding.state {
+            State::Working(progress) => progress.clone(),
+            // What was to be repaired while it drains is gone: it will not drain any further.
+            State::Draining { progress, then, .. } => {
+                let (progress, then) = (progress.clone(), then.clone());
+                self.commands.push_back(Command::Abandon { shard, epoch });
+                return self.save(now, shard, progress, then);
+            }
+            _ => return,
+        };
         match policy {
-            OnExpired::Stop => {
+            OnExpired::Stop if refused => {
                 holding.state = State::Stuck(progress);
                 self.events.push_back(LeaseEvent::CursorExpiredHeld { shard, cursor });
             }
-            OnExpired::Begin => {
+            OnExpired::Begin | OnExpired::Stop => {
                 // What was pulled before may still be on its way to the sink and cannot be pulled again: it drains first.
                 let from_time = progress.safe_time.filter(|_| progress.safe == cursor);
-                let then = Then::Oldest(Gap { from: cursor, from_time, to: Cursor::default() });
+                let then = Then::Oldest(Gap { from: cursor, from_time, to: Cursor::default(), refused });
                 holding.state = State::Draining { progress, since: now, deadline, then };
                 self.commands.push_back(Command::Revoke { shard, epoch });
             }

@@ -269,7 +269,9 @@ impl Pull {
         }
         let head = head?;
         credit.resize(head.raw_size.saturating_add(compressed.len() as u64));
-        if let Some(per_group) = head.raw_size.checked_div(head.count) {
+        // A filter may leave nothing of what was read: then its size before the filter counts.
+        let before_filter = || head.raw_data_size?.checked_div(head.raw_data_count?);
+        if let Some(per_group) = head.raw_size.checked_div(head.count).or_else(before_filter) {
             let before = if self.group_bytes == 0 { per_group } else { self.group_bytes };
             // Quick to believe in larger groups, slow to forget them.
             self.group_bytes =

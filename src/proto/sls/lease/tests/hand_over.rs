@@ -295,6 +295,7 @@ fn reports_of_an_earlier_holding_are_ignored() {
         shard: ShardId(0),
         epoch: old,
         cursor: crate::proto::ids::Cursor::new("x"),
+        refused: true,
     });
     rig.safe_of(77, old, "nobody");
     rig.pass(secs(5));

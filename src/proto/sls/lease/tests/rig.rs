@@ -236,7 +236,12 @@ impl Rig {
 
     pub(super) fn expired(&mut self, shard: u32, cursor: &str) {
         let epoch = self.epoch(shard);
-        self.report(Report::CursorExpired { shard: ShardId(shard), epoch, cursor: Cursor::new(cursor) });
+        self.report(Report::CursorExpired {
+            shard: ShardId(shard),
+            epoch,
+            cursor: Cursor::new(cursor),
+            refused: true,
+        });
     }
 
     /// Epoch of the last assignment of a shard.

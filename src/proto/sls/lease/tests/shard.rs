@@ -1,6 +1,9 @@
 //! Where a shard begins, what is committed when, and what happens to data that is gone.
 
 use super::rig::{Fate, Rig, lost, params, secs};
+use base64::Engine as _;
+
+use crate::proto::event::Report;
 use crate::proto::ids::{Cursor, ShardId};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::sls::lease::call::{Call, Reply};
@@ -213,6 +216,45 @@ fn a_gap_is_told_without_times_where_they_cannot_be_had() {
         rig.saw(|event| matches!(event, LeaseEvent::RetentionGap { from_time: None, to_time: None, .. }))
     );
     assert_eq!(rig.last_order(), "assign 0 begin-0");
+}
+
+#[test]
+fn a_jump_of_the_service_is_a_gap_only_where_the_oldest_data_is_later() {
+    let number =
+        |number: u64| Cursor::new(&base64::engine::general_purpose::STANDARD.encode(number.to_string()));
+    for (oldest, gap, next) in [(120, true, 120), (100, false, 100), (70, false, 100)] {
+        let mut rig = Rig::new(&[0]);
+        rig.checkpoints.insert(0, number(100).as_str().into());
+        let reply = number(oldest);
+        rig.fate = Box::new(move |call| match call {
+            Call::GetCursor { .. } => Fate::Answer(Reply::Cursor(reply.clone())),
+            _ => Fate::Serve,
+        });
+        rig.settle();
+        let epoch = rig.epoch(0);
+        rig.report(Report::CursorExpired { shard: ShardId(0), epoch, cursor: number(100), refused: false });
+        rig.drained(0);
+        rig.pass(secs(2));
+        assert_eq!(rig.last_order(), format!("assign 0 {}", number(next).as_str()), "{oldest}");
+        assert_eq!(rig.saw(|event| matches!(event, LeaseEvent::RetentionGap { .. })), gap, "{oldest}");
+    }
+}
+
+#[test]
+fn a_range_that_expires_while_it_is_pulled_again_does_not_hold_up_a_hand_over() {
+    let mut rig = Rig::new(&[0]);
+    rig.settle();
+    rig.fate = Box::new(|call| match call {
+        Call::UpdateCheckpoint { .. } => Fate::Answer(Reply::Done),
+        _ => Fate::Serve,
+    });
+    rig.safe(0, "c5");
+    rig.ours = vec![];
+    rig.pass(secs(20));
+    assert_eq!(rig.last_order(), "revoke 0");
+    rig.expired(0, "c5");
+    assert_eq!(rig.last_order(), "abandon 0");
+    assert_eq!(rig.commits(0).last(), Some(&"c5"));
 }
 
 #[test]
