@@ -212,7 +212,7 @@ impl Lease {
         self.events.push_back(LeaseEvent::Stopping);
         self.commands.push_back(Command::Stop);
         // What does not drain is cut a little earlier, so that what is safe by then is still saved.
-        let cut = now + (self.params.stop_wait - LAST_SAVE.min(self.params.stop_wait / 5));
+        let cut = now + self.params.stop_wait.saturating_sub(LAST_SAVE.min(self.params.stop_wait / 5));
         self.drain_all(now, cut);
     }
 

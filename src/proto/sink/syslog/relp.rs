@@ -241,9 +241,8 @@ impl Relp {
         // Every message before the first slot was answered; a record counts when all its messages were.
         let mut count = match self.slots.front() {
             Some(slot) if slot.frame == self.left => slot.record,
-            Some(_) => *records,
             None if message(&frame.bytes, *at).is_some_and(|next| !next.first) => records.saturating_sub(1),
-            None => *records,
+            _ => *records,
         };
         // A refused one goes again, and what follows with it.
         count = refused.iter().map(|(record, ..)| *record).chain([count]).min().unwrap_or(0);
