@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::latency::Latency;
 use super::process::{Cpu, as_f64};
-use super::spec::{Axis, FULL, IDLE, Load, STEADY, STUCK, Spec, TEN};
+use super::spec::{Axis, FULL, IDLE, Load, STEADY, STUCK, SYSLOG_JSON, SYSLOG_KV, Spec, TEN};
 use crate::verify::Verdict;
 
 /// One run, measured.
@@ -119,6 +119,12 @@ pub(super) fn rows(outcomes: &[Outcome]) -> Vec<Row> {
     let mut rows = vec![
         row("full speed, raw MB per CPU-second", ">= 800", of(FULL), |run| {
             (format!("{:.0}", run.efficiency()), run.efficiency() >= 800.0)
+        }),
+        row("syslog RFC 5424 over TLS, json, raw MB per CPU-second", ">= 700", of(SYSLOG_JSON), |run| {
+            (format!("{:.0}", run.efficiency()), run.efficiency() >= 700.0)
+        }),
+        row("syslog RFC 5424 over TLS, kv, raw MB per CPU-second", ">= 700", of(SYSLOG_KV), |run| {
+            (format!("{:.0}", run.efficiency()), run.efficiency() >= 700.0)
         }),
         absent("full speed against the floor of this machine", ">= 0.8", "cargo bench --bench path"),
         steady(of(STEADY)),

@@ -328,22 +328,31 @@ fn settings(
     let list = cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let cores = if let [core] = cores { format!("{core}-{core}") } else { list };
     let folder = folder.display();
+    let target = match &spec.syslog {
+        Some(body) => format!(
+            "[syslog]\nendpoints = [\"{}\"]\nca_file = \"{folder}/sink.pem\"\nmessage = \"{body}\"\nconnections = {}\n",
+            sink.url, spec.connections
+        ),
+        None => format!(
+            "[hec]\nendpoints = [\"{}\"]\ntoken = \"{token}\"\nca_file = \"{folder}/sink.pem\"\nbatch_bytes = \"{}B\"\n\
+             connections = {}\npipeline_depth = {}\ncompression = \"{}\"\n",
+            sink.url,
+            spec.batch_bytes,
+            spec.connections,
+            spec.depth,
+            if spec.gzip { "gzip" } else { "none" },
+        ),
+    };
     format!(
         "[sls]\nendpoint = \"{}\"\nproject = \"{PROJECT}\"\nlogstore = \"{LOGSTORE}\"\nconsumer_group = \"{GROUP}\"\n\
          access_key_id = \"{id}\"\naccess_key_secret = \"{secret}\"\nca_file = \"{folder}/sls/ca.pem\"\n\
          {}fetch_interval = \"{}ms\"\n\n\
-         [hec]\nendpoints = [\"{}\"]\ntoken = \"{token}\"\nca_file = \"{folder}/hec.pem\"\nbatch_bytes = \"{}B\"\n\
-         connections = {}\npipeline_depth = {}\ncompression = \"{}\"\n\n\
+         {target}\n\
          [runtime]\ncores = \"{cores}\"\nmemory = \"{}MiB\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n",
         source.endpoint,
         // Several members agree on their shards over some heartbeats.
         if spec.consumers > 1 { "heartbeat_interval = \"2s\"\ntimeout = \"20s\"\n" } else { "" },
         spec.fetch_ms,
-        sink.url,
-        spec.batch_bytes,
-        spec.connections,
-        spec.depth,
-        if spec.gzip { "gzip" } else { "none" },
         spec.memory_mib,
     )
 }

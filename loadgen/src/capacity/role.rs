@@ -21,6 +21,7 @@ use super::spec::{Load, Spec};
 use crate::fault::FaultPlan;
 use crate::payload::Payload;
 use crate::sink::hec::{AckDelay, HecConfig, HecServer, Mode, Token};
+use crate::sink::syslog::{self, Body, Expectation, SyslogConfig, SyslogServer, Transport};
 use crate::sink::tls::TlsSettings;
 use crate::sls::{AccessKey, Fill, LeaseState, ShardView, SlsConfig, SlsServer};
 use crate::verify::expect::Metadata;
@@ -146,6 +147,9 @@ fn source_state(server: &SlsServer, payload: Payload, at_us: u64) -> Result<serd
 pub(super) fn sink(setup: &str) -> Result<ExitCode> {
     let setup: Setup = serde_json::from_str(setup)?;
     let spec = &setup.spec;
+    if spec.syslog.is_some() {
+        return syslog_sink(&setup);
+    }
     let payload = payload(spec);
     let token = Token::new(&setup.token);
     let (low, high) = ACK_DELAY;
@@ -159,9 +163,7 @@ pub(super) fn sink(setup: &str) -> Result<ExitCode> {
         payload: Some((payload, Metadata::default())),
         ..HecConfig::new(Mode::Fast, if spec.indexer_ack { token.with_ack() } else { token })
     })?;
-    let pem = Path::new(&setup.folder).join("hec.pem");
-    std::fs::write(&pem, server.ca_pem().unwrap_or_default())
-        .with_context(|| format!("write {}", pem.display()))?;
+    trust(&setup, server.ca_pem())?;
     serve(SAMPLE_SINK, |event| match event {
         Event::Look => {
             let now = clock::unix_us();
@@ -183,6 +185,37 @@ pub(super) fn sink(setup: &str) -> Result<ExitCode> {
             })?))
         }
     })
+}
+
+/// Runs a receiver of syslog over TLS. It tells nothing of single shards: there is no latency of it.
+fn syslog_sink(setup: &Setup) -> Result<ExitCode> {
+    let body =
+        if setup.spec.syslog.as_deref() == Some("kv") { Body::Kv("||".to_owned()) } else { Body::Json };
+    let payload = Some(Expectation { body, ..Expectation::new(payload(&setup.spec)) });
+    let server = SyslogServer::start(SyslogConfig {
+        threads: setup.cores.len().max(1),
+        cores: setup.cores.clone(),
+        payload,
+        ..SyslogConfig::new(syslog::Mode::Fast, &[Transport::Tls])
+    })?;
+    trust(setup, server.ca_pem())?;
+    serve(SAMPLE_SINK, |event| match event {
+        Event::Look => Ok(Answer::Seen(Track::new())),
+        Event::Ask(Ask::Verdict(sent)) => {
+            Ok(Answer::Value(serde_json::to_value(server.verdict(Some(&Sent(sent))))?))
+        }
+        Event::Ask(_) => Ok(Answer::Value(serde_json::to_value(SinkState {
+            url: server.url(Transport::Tls).unwrap_or_default(),
+            unique: server.store().counts().unique,
+            ..SinkState::default()
+        })?)),
+    })
+}
+
+/// Leaves the certificate where the forwarder's settings look for it.
+fn trust(setup: &Setup, ca_pem: Option<&str>) -> Result<()> {
+    let pem = Path::new(&setup.folder).join("sink.pem");
+    std::fs::write(&pem, ca_pem.unwrap_or_default()).with_context(|| format!("write {}", pem.display()))
 }
 
 fn payload(spec: &Spec) -> Payload {

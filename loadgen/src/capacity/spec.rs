@@ -58,6 +58,9 @@ pub(super) struct Spec {
     /// The sink acknowledges as an indexer does: later, when polled.
     pub(super) indexer_ack: bool,
     pub(super) memory_mib: u64,
+    /// The sink takes syslog over TLS with this body in place of HEC: `json` or `kv`.
+    #[serde(default)]
+    pub(super) syslog: Option<String>,
 }
 
 impl Spec {
@@ -80,6 +83,7 @@ impl Spec {
             cores: 1,
             indexer_ack: false,
             memory_mib: 256,
+            syslog: None,
         }
     }
 
@@ -139,6 +143,10 @@ pub(super) fn sweep(rate: u64, base: &Spec, volume: u64) -> Vec<Spec> {
     specs.push(Spec { profile: "utf8".to_owned(), ..full("not ASCII") });
     specs.push(Spec { profile: "mixed".to_owned(), ..full("mixed logs") });
     specs.push(Spec { group_logs: 5, ..full("5 logs a group") });
+    for (name, body) in [(SYSLOG_JSON, "json"), (SYSLOG_KV, "kv")] {
+        let syslog = Some(body.to_owned());
+        specs.push(Spec { shards: 4, syslog, ..named(name.to_owned(), Load::Max(volume)) });
+    }
     specs.push(Spec { fetch_ms: 20, ..named("steady, polls of 20 ms".to_owned(), Load::Rate(rate)) });
     specs.push(Spec { shards: 4, ..named("steady, 4 shards".to_owned(), Load::Rate(rate)) });
     specs.push(Spec { shards: 4, consumers: 2, ..named("steady, 2 processes".to_owned(), Load::Rate(rate)) });
@@ -153,6 +161,8 @@ pub(super) const STEADY: &str = "steady";
 pub(super) const FULL: &str = "full speed";
 pub(super) const IDLE: &str = "idle, 4 shards";
 pub(super) const TEN: &str = "steady, 10 shards, 10 times the rate";
+pub(super) const SYSLOG_JSON: &str = "full speed, syslog json";
+pub(super) const SYSLOG_KV: &str = "full speed, syslog kv";
 pub(super) const STUCK: &str = "sink stands still, 16 shards";
 
 /// Before the measured part of a run with a rate: connections, buffers and pull sizes settle.
@@ -166,7 +176,7 @@ mod tests {
     fn every_run_has_a_name_of_its_own_and_the_targets_are_among_them() {
         let specs = sweep(10_000_000, &Spec::new("", Load::Idle), 1 << 28);
         let mut names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        for target in [STEADY, FULL, IDLE, TEN, STUCK] {
+        for target in [STEADY, FULL, IDLE, TEN, STUCK, SYSLOG_JSON, SYSLOG_KV] {
             assert!(names.contains(&target), "{target}");
         }
         names.sort_unstable();
