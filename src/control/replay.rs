@@ -142,6 +142,9 @@ impl<'a> Replayer<'a> {
                     if hold || attempt >= ATTEMPTS_MAX {
                         return Err(ReplayError::Refused(answer));
                     }
+                    // Another endpoint may be well.
+                    self.at += 1;
+                    self.talk = None;
                     pause(wait);
                     wait = (wait * 2).min(BUSY_MAX);
                 }

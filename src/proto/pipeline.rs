@@ -310,7 +310,11 @@ impl Pipeline {
             return Some(Instant(0));
         }
         let timeout = self.source.params().timeout;
-        let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, self.batch.age));
+        let age = |shard: &Shard| {
+            let waits = shard.has_body() && self.letters.holds(shard.id());
+            if waits { Duration::from_hours(24 * 365) } else { self.batch.age }
+        };
+        let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, age(shard)));
         let fence = match self.fence {
             Fence::Until(until) if self.has_work_of_lease() => Some(until),
             _ => None,
@@ -361,7 +365,8 @@ impl Pipeline {
                     moved = true;
                     self.turn_of_pulls = (at + 1) % count;
                 }
-                self.work_due |= shard.has_work() || (shard.may_flush(now) && !self.sink.carries(shard.id()));
+                let has_work = shard.has_work() && !self.letters.holds(shard.id());
+                self.work_due |= has_work || (shard.may_flush(now) && !self.sink.carries(shard.id()));
             }
         }
         self.sink.dispatch(now, &mut self.cx);
@@ -382,6 +387,10 @@ impl Pipeline {
         for step in 0..count {
             let at = (self.turn + step) % count;
             let Some(shard) = self.shards.get_mut(at) else { continue };
+            // A shard that waits for an operator keeps what it has; more of it would take the memory of the others.
+            if shard.has_body() && self.letters.holds(shard.id()) {
+                continue;
+            }
             let idle = !self.sink.carries(shard.id());
             let sink = &mut self.sink;
             let mut push = |frame: Frame| sink.push(frame);

@@ -110,8 +110,10 @@ impl Sink {
 
     /// Every lease is over: a frame that is written in part must not become whole.
     pub fn sever(&mut self, cx: &mut Context) {
-        if let Self::Hec(hec) = self {
-            hec.sever(cx);
+        match self {
+            Self::Hec(hec) => hec.sever(cx),
+            Self::Syslog(syslog) => syslog.sever(cx),
+            Self::Stdout(_) => {}
         }
     }
 

@@ -121,12 +121,18 @@ impl Group {
                     renewed.map_err(|error| error.to_string())
                 },
             ),
-            Kind::Token(path) => read_secret(path).map(|token| {
-                let token = Token(token.expose_secret().trim().to_owned().into());
+            Kind::Token(path) => read_secret(path).and_then(|token| {
+                let text = token.expose_secret().trim();
+                // As at the start: it becomes part of a header.
+                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err("not a HEC token, the GUID that Splunk shows for the input".into());
+                }
+                let token = Token(text.to_owned().into());
                 for executor in 0..executors.len() {
                     // An executor that has ended needs no token.
                     let _ended = executors.command(executor, self.pipeline, Command::Token(token.clone()));
                 }
+                Ok(())
             }),
         };
         let names: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();

@@ -465,9 +465,9 @@ const FACILITIES: [&[&str]; 24] = [
 ];
 
 const SEVERITIES: [&[&str]; 8] = [
-    &["emerg", "emergency", "panic", "fatal"],
+    &["emerg", "emergency", "panic"],
     &["alert"],
-    &["crit", "critical"],
+    &["crit", "critical", "fatal"],
     &["err", "error"],
     &["warning", "warn"],
     &["notice"],

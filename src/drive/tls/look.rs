@@ -14,7 +14,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-use super::{Client, Judge, Session, TlsError, TlsSpec, Verify, cert, refused, roots};
+use super::{Client, Judge, Session, TlsError, TlsSpec, Verify, cert, refused};
 
 /// What a peer showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +70,7 @@ impl Look {
             let Some((leaf, rest)) = chain.split_first() else {
                 return Ok(Err("it showed no certificate".to_owned()));
             };
-            let roots = roots(&TlsSpec { verify, ..self.spec.clone() })?;
-            let judge = Judge { roots, verify, provider: Arc::new(aws_lc_rs::default_provider()) };
+            let judge = Judge::new(&self.spec, verify, Arc::new(aws_lc_rs::default_provider()))?;
             let judged = judge.judge(leaf, rest, &self.client.name, UnixTime::now());
             Ok(judged.map_err(|error| refused(&error).detail))
         };

@@ -131,6 +131,36 @@ fn full_verification_takes_the_right_name_only() {
     }
 }
 
+/// What `openssl req -x509` makes: it may sign others, and it is the server's own.
+#[test]
+fn a_certificate_that_signs_itself_is_trusted_where_the_file_names_it_and_nowhere_else() {
+    let signs_itself = |years: std::ops::Range<i32>| {
+        let mut pki = Pki::new(&["siem.example"]);
+        let mut params = CertificateParams::new(vec!["siem.example".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        (pki.server_der, pki.server_key) = (own.der().clone(), key.serialize_der());
+        (pki, own.pem())
+    };
+    let (pki, pem) = signs_itself(2020..2120);
+    let (full, ca) = (pki.spec(Verify::Full), pki.spec(Verify::Ca));
+    let foreign = connect(&full, "siem.example", pki.server(false, &version::TLS13)).unwrap_err();
+    assert!(foreign.detail.starts_with("certificate not trusted: "), "{}", foreign.detail);
+    std::fs::write(pki.path("ca.pem"), pem).unwrap();
+    for version in [&version::TLS13, &version::TLS12] {
+        connect(&full, "siem.example", pki.server(false, version)).unwrap();
+        connect(&ca, "other.example", pki.server(false, version)).unwrap();
+        connect(&full, "other.example", pki.server(false, version)).unwrap_err();
+    }
+    let (old, pem) = signs_itself(2020..2021);
+    std::fs::write(old.path("ca.pem"), pem).unwrap();
+    let closed = connect(&old.spec(Verify::Ca), "siem.example", old.server(false, &version::TLS13));
+    assert!(closed.unwrap_err().detail.contains("expired"));
+}
+
 #[test]
 fn unknown_issuer_is_named() {
     let (pki, other) = (Pki::new(&["siem.example"]), Pki::new(&["siem.example"]));

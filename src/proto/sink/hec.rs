@@ -377,7 +377,8 @@ impl Hec {
         let (route, answers, owed) = (conn.route, conn.answers, conn.requests.len());
         let untouched = conn.parser.is_idle();
         let orderly = matches!(why.kind, ClosedKind::Eof | ClosedKind::Reset);
-        if orderly && answers > 0 && owed > 1 {
+        // Or it has never looked at the second request.
+        if (orderly || why.kind == ClosedKind::Timeout) && answers > 0 && owed > 1 {
             self.routes.go_shallow(route);
         }
         // A connection that worked and ended between two answers is replaced at once; one that never worked,

@@ -267,7 +267,9 @@ impl Routes {
         route.ejected = false;
         route.used_at = now;
         route.shallow = route.shallow.saturating_sub(1);
-        route.paused_until = slow_down.then(|| now + WAIT_SLOW);
+        // A pause that the server has asked for is not over because an answer from before it comes late.
+        let slow = slow_down.then(|| now + WAIT_SLOW);
+        route.paused_until = route.paused_until.filter(|until| *until > now).max(slow);
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         // Weight 1/8, as TCP smooths its round trips (RFC 6298).
         route.latency_ns = (route.latency_ns - route.latency_ns / 8).saturating_add(took / 8).max(1);

@@ -188,14 +188,7 @@ impl Syslog {
             if let Some(took) = heard.took {
                 self.note_proof(now, at, took, cx);
             }
-            for (mut frame, code, text) in heard.refused {
-                if cx.has_dead_letter {
-                    unmark(&mut frame.bytes);
-                    cx.refuse(frame, Refusal::Relp { code, text });
-                } else {
-                    self.held.add(now, frame, code, text, cx);
-                }
-            }
+            self.take_refused(now, heard.refused, cx);
             if let Some(shard) = heard.forgiven {
                 self.held.forgive(shard, cx);
             }
@@ -205,6 +198,18 @@ impl Syslog {
             }
         }
         true
+    }
+
+    /// Records that a RELP server refuses: to the dead letter, or kept and offered again.
+    fn take_refused(&mut self, now: Instant, refused: Vec<(Frame, u16, String)>, cx: &mut Context) {
+        for (mut frame, code, text) in refused {
+            if cx.has_dead_letter {
+                unmark(&mut frame.bytes);
+                cx.refuse(frame, Refusal::Relp { code, text });
+            } else {
+                self.held.add(now, frame, code, text, cx);
+            }
+        }
     }
 
     /// Bytes of the last chunk went out. Returns false when the connection is not one of this sink.

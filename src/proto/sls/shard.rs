@@ -279,6 +279,11 @@ impl Shard {
         self.body.is_some() && !self.blocked
     }
 
+    /// True while a body is being transcoded.
+    pub fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// Memory was given back: what was refused is worth another attempt.
     pub fn unblock(&mut self) {
         self.blocked = false;

@@ -157,7 +157,7 @@ impl Syslog {
             let doubt = self.manners.get(&conn.route).is_some_and(|manner| manner.epoch_bytes_max.is_some());
             if let Talk::Drain(queue, epoch) = &mut conn.talk
                 && !queue.has_unwritten()
-                && epoch.wants_fin(now, doubt)
+                && epoch.wants_fin(now, doubt, queue.records() == 1)
             {
                 cx.actions.push_back(Action::Finish(conn.id));
             }

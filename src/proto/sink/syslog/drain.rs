@@ -117,10 +117,15 @@ impl Epoch {
         }
     }
 
-    /// Everything is written; true when it is time for our FIN. `doubt` for an address that ends connections early.
-    pub(super) fn wants_fin(&mut self, now: Instant, doubt: bool) -> bool {
+    /// Everything is written; true when it is time for our FIN. `doubt` for an address that ends connections early, and
+    /// `alone` where one record is all: behind it nothing can be thrown away, and whoever ends after each would be first.
+    pub(super) fn wants_fin(&mut self, now: Instant, doubt: bool, alone: bool) -> bool {
         if self.end == End::Wanted {
-            self.end = End::Quiet(now + if doubt { QUIET_IN_DOUBT } else { QUIET });
+            self.end = End::Quiet(match (doubt, alone) {
+                (true, true) => now,
+                (true, false) => now + QUIET_IN_DOUBT,
+                (false, _) => now + QUIET,
+            });
         }
         let due = matches!(self.end, End::Quiet(until) if until <= now);
         if due {

@@ -68,6 +68,9 @@ impl Syslog {
         let Some(conn) = self.conns.get(at) else { return };
         cx.actions.push_back(Action::Close(conn.id));
         if let Over::Trouble(trouble) = over {
+            // Perhaps it reads so slowly, or only so much of each connection.
+            self.shorten_epochs(at);
+            let Some(conn) = self.conns.get(at) else { return };
             // A peer that has only stopped reading may be found elsewhere by its name; one that worked before is in
             // trouble for a moment. Otherwise somebody has to repair something.
             let worked = self.manners.get(&conn.route).is_some_and(|manner| manner.worked);
@@ -121,20 +124,18 @@ impl Syslog {
         let (route, owed) = (conn.route, conn.frames() > 0);
         let orderly = matches!(why.kind, ClosedKind::Eof | ClosedKind::Reset);
         let welcome = conn.open.is_some_and(|since| since + WELCOME <= now) || conn.worked;
-        let manner = self.manners.entry(route).or_default();
-        if let Talk::Drain(queue, _) = &conn.talk
-            && orderly
-            && owed
-        {
-            manner.epoch_bytes_max = Some((queue.taken_bytes() / 2).max(1));
-        }
         let farewell = matches!(&conn.talk, Talk::Relp(relp) if relp.is_closing());
+        let is_drain = matches!(conn.talk, Talk::Drain(..));
+        if orderly {
+            self.shorten_epochs(at);
+        }
+        let manner = self.manners.entry(route).or_default();
         // An address that works and ends a connection now and then (a restart, a balancer) gets a new one at once;
         // the second time in a row, or where nothing ever worked, it waits.
         let quiet =
             farewell || (orderly && if owed { manner.worked && manner.failures == 0 } else { welcome });
         if !quiet {
-            let early = why.kind == ClosedKind::Eof && owed && matches!(conn.talk, Talk::Drain(..));
+            let early = why.kind == ClosedKind::Eof && owed && is_drain;
             let cause = if early {
                 Cause::Syslog(SyslogTrouble::EndsEarly { closed: why.clone() })
             } else {
@@ -150,11 +151,12 @@ impl Syslog {
 
     /// What a RELP session was answered before it ended counts, and an end after that is no failure.
     fn credit_answers(&mut self, now: Instant, at: usize, cx: &mut Context) {
-        if let Some(Conn { talk: Talk::Relp(relp), .. }) = self.conns.get_mut(at)
-            && let Some(took) = relp.settle_answered(now, cx)
-        {
+        let Some(Conn { talk: Talk::Relp(relp), .. }) = self.conns.get_mut(at) else { return };
+        let heard = relp.settle_answered(now, cx);
+        if let Some(took) = heard.took {
             self.note_proof(now, at, took, cx);
         }
+        self.take_refused(now, heard.refused, cx);
     }
 
     /// Whether a connection has to be closed by now, and how.
@@ -188,6 +190,26 @@ impl Syslog {
                 (due <= now).then_some(over)
             }
             Talk::Watch(..) | Talk::Udp(_) => None,
+        }
+    }
+
+    /// Every lease is over: what is written in part must not become whole, and what is not begun stays here.
+    pub fn sever(&mut self, cx: &mut Context) {
+        while let Some(at) = self.conns.iter().position(|conn| conn.frames() > 0) {
+            if let Some(conn) = self.conns.get(at) {
+                cx.actions.push_back(Action::Close(conn.id));
+            }
+            self.take_down(at, cx);
+        }
+    }
+
+    /// The next epoch at this address has to be shorter than what this connection was given.
+    fn shorten_epochs(&mut self, at: usize) {
+        if let Some(Conn { talk: Talk::Drain(queue, _), route, .. }) = self.conns.get(at)
+            && !queue.is_empty()
+        {
+            let bytes = (queue.taken_bytes() / 2).max(1);
+            self.manners.entry(*route).or_default().epoch_bytes_max = Some(bytes);
         }
     }
 

@@ -57,6 +57,10 @@ impl Queue {
         self.frames.len()
     }
 
+    pub(super) fn records(&self) -> u32 {
+        self.frames.iter().map(|sent| sent.frame.records()).sum()
+    }
+
     pub(super) fn has_unwritten(&self) -> bool {
         self.written < self.frames.len()
     }

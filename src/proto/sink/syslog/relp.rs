@@ -234,25 +234,35 @@ impl Relp {
     }
 
     /// The session has ended: records that were answered before leave their frame, so that they do not go again, and a
-    /// server that ends each session after a few messages takes all of a frame in the end. How long the first of them
-    /// took, if there are any.
-    pub(super) fn settle_answered(&mut self, now: Instant, cx: &mut Context) -> Option<Duration> {
-        let Sending { frame, at, records, refused, started, .. } = self.frames.front_mut()?;
+    /// server that ends each session after a few messages takes all of a frame in the end. Refused ones leave on the
+    /// usual way. `took` says how long the first of them took, if there are any.
+    pub(super) fn settle_answered(&mut self, now: Instant, cx: &mut Context) -> Heard {
+        let mut heard = Heard::default();
+        let Some(sending) = self.frames.front_mut() else { return heard };
+        let Sending { frame, at, records, refused, started, .. } = &mut *sending;
         // Every message before the first slot was answered; a record counts when all its messages were.
-        let mut count = match self.slots.front() {
+        let count = match self.slots.front() {
             Some(slot) if slot.frame == self.left => slot.record,
             None if message(&frame.bytes, *at).is_some_and(|next| !next.first) => records.saturating_sub(1),
             _ => *records,
         };
-        // A refused one goes again, and what follows with it.
-        count = refused.iter().map(|(record, ..)| *record).chain([count]).min().unwrap_or(0);
         if count == 0 {
-            return None;
+            return heard;
         }
+        refused.retain(|(record, ..)| *record < count);
+        let (refused, took) = (core::mem::take(refused), now.since(started.unwrap_or(now)));
         let end = record_range(&frame.bytes, count).start;
-        let answered = frame.cut_front_at(count, end);
-        cx.settle(&answered, Settled::Acked);
-        Some(now.since(started.unwrap_or(now)))
+        for (record, code, text) in &refused {
+            heard.refused.extend(alone(now, frame, *record, cx).map(|frame| (frame, *code, text.clone())));
+        }
+        let mut taken = cx.pool.take_for_part(now);
+        frame.move_front_at(count, end, &mut taken);
+        let mut numbers: SmallVec<[u32; 4]> = refused.iter().map(|(record, ..)| *record).collect();
+        numbers.sort_unstable();
+        cx.settle(&taken.names_without(&numbers), Settled::Acked);
+        cx.pool.give(taken);
+        heard.took = (count as usize > refused.len()).then_some(took);
+        heard
     }
 
     /// Hands all frames back, the last one first, and whether each was begun.
@@ -377,16 +387,22 @@ fn refuse(now: Instant, sending: &Sending, heard: &mut Heard, cx: &mut Context) 
     let taken = sending.frame.names_without(&numbers);
     cx.settle(&taken, Settled::Acked);
     for (record, code, text) in &sending.refused {
-        let Some(name) = sending.frame.name_of(*record) else { continue };
-        let mut refused = cx.pool.take_for_part(now);
-        let range = record_range(&sending.frame.bytes, *record);
-        refused.bytes.extend_from_slice(sending.frame.bytes.get(range).unwrap_or_default());
-        refused.note(name);
-        refused.opened = sending.frame.opened;
-        refused.refused = true;
-        refused.settle_credit();
-        heard.refused.push((refused, *code, text.clone()));
+        heard
+            .refused
+            .extend(alone(now, &sending.frame, *record, cx).map(|frame| (frame, *code, text.clone())));
     }
+}
+
+/// A frame of its own for one record.
+fn alone(now: Instant, frame: &Frame, record: u32, cx: &mut Context) -> Option<Frame> {
+    let name = frame.name_of(record)?;
+    let mut alone = cx.pool.take_for_part(now);
+    alone.bytes.extend_from_slice(frame.bytes.get(record_range(&frame.bytes, record)).unwrap_or_default());
+    alone.note(name);
+    alone.opened = frame.opened;
+    alone.refused = true;
+    alone.settle_credit();
+    Some(alone)
 }
 
 fn write_frame(out: &mut Vec<u8>, txnr: Txnr, command: &str, data: &[u8]) {

@@ -99,6 +99,27 @@ fn a_server_that_ends_every_session_after_two_messages_takes_a_whole_frame_once(
 }
 
 #[test]
+fn a_refused_record_leaves_although_the_session_ends_before_its_frame_is_answered() {
+    let mut rig = Rig::new(&[Transport::Relp]);
+    let first = open(&mut rig);
+    rig.push_of(0, 0..3, &marked(&[(b"a", true), (b"b", true), (b"c", true)]));
+    rig.receive(first, b"2 rsp 11 500 too bad\n0 serverclose 0\n");
+    assert!(rig.settled.is_empty());
+    assert_eq!(rig.cx.counters.refused_records, 1);
+    assert!(rig.sink.holds(ShardId(0)));
+    rig.wait(SECOND);
+    let second = open(&mut rig);
+    assert_eq!(text(&mut rig, second), "2 syslog 1 b\n3 syslog 1 c\n");
+    rig.receive(second, b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n");
+    assert_eq!(rig.settled, [1, 2]);
+    rig.wait(30 * SECOND);
+    assert_eq!(text(&mut rig, second), "4 syslog 1 a\n");
+    rig.receive(second, b"4 rsp 6 200 OK\n");
+    assert_eq!(rig.settled, [1, 2, 0]);
+    rig.assert_balanced();
+}
+
+#[test]
 fn a_record_in_parts_goes_again_whole() {
     let mut rig = Rig::new(&[Transport::Relp]);
     let first = open(&mut rig);

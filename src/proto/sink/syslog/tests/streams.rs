@@ -75,18 +75,46 @@ fn the_fin_is_asked_for_after_the_last_byte() {
 fn our_fin_waits_for_a_moment_in_which_an_end_is_the_receivers_own() {
     let mut rig = Rig::new(&[Transport::Drain]);
     let first = rig.connect();
-    rig.push(0, b"<1>a\n");
+    rig.push_of(0, 0..4, b"<1>a\n<1>b\n<1>c\n<1>d\n");
     rig.wait(INTERVAL);
     assert!(rig.finishing.is_empty(), "everything is written; it may still be handling it");
     rig.closes(first, ClosedKind::Eof, 0);
     assert!(rig.settled.is_empty());
-    // It ends connections early: the next epoch is full with this one record, and the silence is longer.
+    // It ends connections early: the next epoch is full with two records, and the silence is longer.
     rig.wait(SECOND);
     rig.connect();
     rig.wait(SECOND / 10);
     assert!(rig.finishing.is_empty());
     rig.work_off();
-    assert_eq!(rig.settled, [0]);
+    assert_eq!(rig.settled, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_receiver_that_ends_after_every_single_message_can_be_proven() {
+    let mut rig = Rig::new(&[Transport::Drain]);
+    rig.connect();
+    rig.push_of(0, 0..3, b"<1>a\n<1>b\n<1>c\n");
+    let mut rounds = 0;
+    while rig.sink.frames() > 0 {
+        rounds += 1;
+        assert!(rounds < 60, "no progress: {:?}", rig.settled);
+        while !rig.connecting.is_empty() {
+            rig.connect();
+        }
+        // It ends after the first message; ours is there by then where nothing follows.
+        let used: Vec<ConnId> =
+            rig.wire.iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(conn, _)| *conn).collect();
+        for conn in used {
+            rig.wire.remove(&conn);
+            if rig.finishing.contains(&conn) {
+                rig.drains(conn);
+            } else {
+                rig.closes(conn, ClosedKind::Eof, 1);
+            }
+        }
+        rig.wait(SECOND);
+    }
+    assert_eq!(rig.settled, [0, 1, 2]);
 }
 
 #[test]
