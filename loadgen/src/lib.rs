@@ -11,6 +11,7 @@ pub mod fault;
 pub mod payload;
 pub mod sink;
 pub mod sls;
+mod threads;
 pub mod verify;
 
 /// Waits for SIGTERM or SIGINT.

@@ -14,6 +14,7 @@ mod provider;
 
 pub use self::provider::fastest;
 
+use core::time::Duration;
 use std::cell::RefCell;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -261,16 +262,14 @@ impl Judge {
             }
             Verify::Ca | Verify::Full => {
                 let parsed = ParsedCertificate::try_from(leaf)?;
-                let algorithms = self.provider.signature_verification_algorithms.all;
-                let signed =
-                    verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms);
-                // A certificate that signs itself is often both: the server's and the one to trust. webpki wants no
-                // authority in a server's place; where the file names this very certificate, it is what was meant.
-                let is_named = || self.named.iter().any(|known| known.as_ref() == leaf.as_ref());
-                if let Err(error) = signed
-                    && !(is_authority(&error) && is_named())
-                {
-                    return Err(error);
+                // A certificate that signs itself is often both: the server's and the one to trust. webpki takes no
+                // authority in a server's place; where the file names this very certificate, it is what was meant, and
+                // only its time is left to be looked at.
+                if self.named.iter().any(|known| known.as_ref() == leaf.as_ref()) {
+                    is_current(leaf, now)?;
+                } else {
+                    let algorithms = self.provider.signature_verification_algorithms.all;
+                    verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, algorithms)?;
                 }
                 if self.verify == Verify::Full { verify_server_name(&parsed, name) } else { Ok(()) }
             }
@@ -278,10 +277,17 @@ impl Judge {
     }
 }
 
-/// The server shows a certificate that may sign others. Its time was looked at before that.
-fn is_authority(error: &Error) -> bool {
-    let text = error.to_string();
-    text.contains("CaUsedAsEndEntity")
+/// An error outside of the time that the certificate is valid for.
+fn is_current(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (from, until) =
+        cert::validity(leaf).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let at = |secs: u64| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+    let wrong = match now.as_secs() {
+        secs if secs < from => CertificateError::NotValidYetContext { time: now, not_before: at(from) },
+        secs if secs > until => CertificateError::ExpiredContext { time: now, not_after: at(until) },
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidCertificate(wrong))
 }
 
 impl ServerCertVerifier for Judge {

@@ -54,6 +54,21 @@ impl Frame {
         self.segments.iter().map(|segment| segment.end - segment.start).sum()
     }
 
+    /// The shard whose records go first; frames are filled by one shard each.
+    pub fn shard(&self) -> ShardId {
+        self.segments.first().map_or(ShardId(u32::MAX), |segment| segment.shard)
+    }
+
+    /// True while records of this shard are in it.
+    pub fn carries(&self, shard: ShardId) -> bool {
+        self.segments.iter().any(|segment| segment.shard == shard)
+    }
+
+    /// True where it holds nothing but records of this holding.
+    pub fn is_all_of(&self, shard: ShardId, epoch: Epoch) -> bool {
+        self.segments.iter().all(|segment| segment.shard == shard && segment.epoch == epoch)
+    }
+
     /// Notes records that were just appended to `bytes`.
     pub fn note(&mut self, segment: Segment) {
         if segment.start == segment.end {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use super::store::Store;
 use super::world::{Commit, Logstore, Project, World};
 use crate::fault::FaultPlan;
 use crate::sink::tls::{Identity, TlsSettings};
+use crate::threads::runtime;
 
 /// A running emulator; it stops when this is dropped.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl SlsServer {
             .transpose()?;
         let addr = listener.local_addr()?;
         let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let runtime = runtime(&config)?;
+        let runtime = runtime("sls", config.threads, &config.cores)?;
         let service = Arc::new(Service::new(config, levers, world, faults));
         let (stop, stopped) = watch::channel(false);
         let (open, closed) = mpsc::channel();
@@ -197,19 +198,6 @@ impl Service {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         Ok(())
     }
-}
-
-fn runtime(config: &SlsConfig) -> Result<Runtime> {
-    let (cores, turn) = (config.cores.clone(), AtomicUsize::new(0));
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(config.threads.max(1)).thread_name("sls").enable_all();
-    builder.on_thread_start(move || {
-        let index = turn.fetch_add(1, Ordering::Relaxed);
-        if let Some(core) = cores.get(index % cores.len().max(1)) {
-            core_affinity::set_for_current(core_affinity::CoreId { id: *core });
-        }
-    });
-    builder.build().context("cannot start the threads of the emulator")
 }
 
 /// Accepts connections until told to stop.

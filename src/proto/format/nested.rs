@@ -219,7 +219,7 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Appends the character of the `\uXXXX` (or the pair of them) at the beginning of `text`; says what follows it.
+/// Appends the character of the `\u` escape (or the pair of them) at the beginning of `text`; says what follows it.
 fn unicode<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     let unit = |text: &[u8]| {
         let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;

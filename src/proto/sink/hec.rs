@@ -171,7 +171,7 @@ impl Hec {
 
     /// True while bytes of this shard are in memory here.
     pub fn carries(&self, shard: ShardId) -> bool {
-        let of_shard = |frame: &Frame| frame.segments.iter().any(|segment| segment.shard == shard);
+        let of_shard = |frame: &Frame| frame.carries(shard);
         self.waiting.iter().any(of_shard) || self.conns.iter().any(|conn| conn.carries(shard))
     }
 
@@ -187,9 +187,7 @@ impl Hec {
 
     /// The lease of a shard is lost: what was not given to a connection yet is forgotten.
     pub fn forget(&mut self, now: Instant, shard: ShardId, epoch: Epoch, cx: &mut Context) {
-        let stale = |frame: &Frame| {
-            frame.segments.iter().all(|segment| segment.shard == shard && segment.epoch == epoch)
-        };
+        let stale = |frame: &Frame| frame.is_all_of(shard, epoch);
         let mut kept = VecDeque::with_capacity(self.waiting.len());
         for frame in self.waiting.drain(..) {
             if stale(&frame) { cx.pool.give(frame) } else { kept.push_back(frame) }
@@ -412,10 +410,6 @@ impl Hec {
         }
         self.take_down(at, cx);
     }
-}
-
-fn first_shard(frame: &Frame) -> ShardId {
-    frame.segments.first().map_or(ShardId(u32::MAX), |segment| segment.shard)
 }
 
 /// When the oldest request of this connection has waited too long.

@@ -38,7 +38,7 @@ impl Stdout {
 
     /// True while bytes of this shard are in memory here.
     pub fn carries(&self, shard: ShardId) -> bool {
-        self.frames.iter().any(|frame| frame.segments.iter().any(|segment| segment.shard == shard))
+        self.frames.iter().any(|frame| frame.carries(shard))
     }
 
     /// Frames in memory.
@@ -56,7 +56,7 @@ impl Stdout {
         let begun = usize::from(self.offset > 0);
         let mut kept = VecDeque::with_capacity(self.frames.len());
         for (at, frame) in self.frames.drain(..).enumerate() {
-            let stale = frame.segments.iter().all(|segment| segment.shard == shard && segment.epoch == epoch);
+            let stale = frame.is_all_of(shard, epoch);
             if stale && at >= begun { cx.pool.give(frame) } else { kept.push_back(frame) }
         }
         self.frames = kept;

@@ -111,7 +111,7 @@ impl Syslog {
 
     /// True while bytes of this shard are in memory here.
     pub fn carries(&self, shard: ShardId) -> bool {
-        let of_shard = |frame: &Frame| frame.segments.iter().any(|segment| segment.shard == shard);
+        let of_shard = |frame: &Frame| frame.carries(shard);
         self.waiting.iter().any(of_shard)
             || self.conns.iter().any(|conn| conn.carries(shard))
             || self.held.carries(shard)
@@ -135,9 +135,7 @@ impl Syslog {
     /// The lease of a shard is lost, or it is done: what was not given to a connection yet is forgotten.
     pub fn forget(&mut self, shard: ShardId, epoch: Epoch, cx: &mut Context) {
         self.hastened.remove(&shard);
-        let stale = |frame: &Frame| {
-            frame.segments.iter().all(|segment| segment.shard == shard && segment.epoch == epoch)
-        };
+        let stale = |frame: &Frame| frame.is_all_of(shard, epoch);
         let mut kept = VecDeque::with_capacity(self.waiting.len());
         for frame in self.waiting.drain(..) {
             if stale(&frame) { cx.pool.give(frame) } else { kept.push_back(frame) }
@@ -330,10 +328,6 @@ fn settle(now: Instant, sent: queue::Sent, cx: &mut Context) -> Duration {
     cx.settle(&sent.frame.segments, Settled::Acked);
     cx.pool.give(sent.frame);
     took
-}
-
-fn first_shard(frame: &Frame) -> ShardId {
-    frame.segments.first().map_or(ShardId(u32::MAX), |segment| segment.shard)
 }
 
 /// Takes the marks in front of messages out; a record that was split becomes lines.

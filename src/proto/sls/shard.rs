@@ -12,12 +12,14 @@
 mod body;
 mod pace;
 mod pull;
+mod resend;
 
 use core::time::Duration;
 
 use self::body::{Body, Entered, Filled};
 use self::pace::Pace;
 use self::pull::{Pull, PullEvent, Want};
+use self::resend::Resend;
 use crate::proto::context::{Context, Trouble, shard_scope};
 use crate::proto::counters::ShardGauge;
 use crate::proto::event::{Action, Cause, Closed, Refusal, Report, To};
@@ -57,16 +59,6 @@ struct Ready {
     credit: Credit,
     want: Want,
     asked: pace::Asked,
-}
-
-/// Records of an earlier pull that are being pulled again.
-struct Resend {
-    pull: PullId,
-    wanted: Ranges,
-    /// Records of the pull that came so far.
-    base: u32,
-    cursor: Cursor,
-    end: Cursor,
 }
 
 /// What is known about the end of the shard.
@@ -440,17 +432,11 @@ impl Shard {
     }
 
     fn begin_pull(&mut self, now: Instant, around: &mut Around<'_>) -> bool {
-        if self.resend.is_none()
-            && self.body.is_none()
-            && let Some(pull) = self.ledger.first_lost()
-            && let Some((pulled, wanted)) = self.ledger.begin_resend(pull)
-        {
-            self.resend = Some(Resend { pull, wanted, base: 0, cursor: pulled.from, end: pulled.next });
+        if self.resend.is_none() && self.body.is_none() {
+            self.resend = Resend::begin(&mut self.ledger);
         }
         let want = match &self.resend {
-            Some(resend) => {
-                Want { cursor: resend.cursor.clone(), end: Some(resend.end.clone()), again: true }
-            }
+            Some(resend) => resend.want(),
             None if self.phase == Phase::Working => {
                 Want { cursor: self.cursor.clone(), end: self.end.clone(), again: false }
             }
@@ -490,7 +476,7 @@ impl Shard {
         match error.reaction() {
             Reaction::NewCursor => {
                 let resend = self.resend.as_ref();
-                let cursor = resend.map_or_else(|| self.cursor.clone(), |resend| resend.cursor.clone());
+                let cursor = resend.map_or_else(|| self.cursor.clone(), |resend| resend.want().cursor);
                 self.expire(cursor, true, around);
             }
             Reaction::FallBackCompression if around.source.fall_back_compression(compression) => {
@@ -617,36 +603,12 @@ impl Shard {
         }
     }
 
-    /// A piece of a pull that is pulled again: which of its records are wanted. Records are known by their number in
-    /// the range; where it ends with another number of them than the first time (data has expired in it, a filter was
-    /// changed), none of them is believed.
+    /// A piece of a range that is pulled again.
     fn continue_resend(&mut self, head: &PullHead, records: u32) -> Result<Option<Entered>, BodyError> {
-        let Some(resend) = self.resend.as_mut() else { return Ok(None) };
-        let base = resend.base;
-        let announced = self.ledger.pulled(resend.pull).map_or(0, |pulled| pulled.records);
-        let found = base.saturating_add(records);
-        if records > 0 && (found > announced || head.next_cursor == resend.end && found != announced) {
-            for (start, end) in resend.wanted.intersect(base, announced).iter() {
-                self.ledger.lose(resend.pull, start, end);
-            }
-            self.resend = None;
-            return Err(BodyError::OtherRange { announced: announced.into(), found: found.into() });
-        }
-        let here = resend.wanted.intersect(base, base.saturating_add(records));
-        let pull = resend.pull;
-        resend.base = base.saturating_add(records);
-        let stuck = resend.cursor == head.next_cursor;
-        resend.cursor = head.next_cursor.clone();
-        let total = announced;
-        if resend.cursor == resend.end || resend.base >= total || stuck {
-            // Whatever did not come again is missing still: it is lost once more and asked for again.
-            let missing = resend.wanted.intersect(resend.base, total);
-            self.resend = None;
-            for (start, end) in missing.iter() {
-                self.ledger.lose(pull, start, end);
-            }
-        }
-        Ok(Some((pull, here, base)))
+        let Some(mut resend) = self.resend.take() else { return Ok(None) };
+        let piece = resend.answered(head, records, &mut self.ledger)?;
+        self.resend = Some(resend).filter(|_| !piece.is_over);
+        Ok(Some(piece.entered))
     }
 
     /// A record inside a body that looked whole is not: what was encoded before it stays, the rest is lost and

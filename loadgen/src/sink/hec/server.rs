@@ -7,12 +7,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -24,6 +24,7 @@ use super::store::{Store, StoredEvent};
 use crate::StopSignal;
 use crate::fault::FaultPlan;
 use crate::sink::tls::{Identity, Stream};
+use crate::threads::runtime;
 use crate::verify::{Sent, Verdict};
 
 /// A running HEC receiver.
@@ -44,7 +45,7 @@ impl HecServer {
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = runtime(&config)?;
+        let runtime = runtime("loadgen-hec", config.threads, &config.cores)?;
         let shared = Arc::new(Shared::new(config)?);
         let listener = {
             let _guard = runtime.enter();
@@ -163,20 +164,6 @@ impl Drop for HecServer {
             tracing::error!("{why:#}");
         }
     }
-}
-
-fn runtime(config: &HecConfig) -> Result<Runtime> {
-    let cores = config.cores.clone();
-    let turn = AtomicUsize::new(0);
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(config.threads.max(1)).thread_name("loadgen-hec").enable_all();
-    builder.on_thread_start(move || {
-        let index = turn.fetch_add(1, Ordering::Relaxed);
-        if let Some(core) = cores.get(index % cores.len().max(1)) {
-            core_affinity::set_for_current(core_affinity::CoreId { id: *core });
-        }
-    });
-    builder.build().context("cannot start the threads of the receiver")
 }
 
 async fn listen(

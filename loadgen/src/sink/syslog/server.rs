@@ -7,13 +7,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -25,6 +25,7 @@ use super::{conn, relp_conn, udp};
 use crate::StopSignal;
 use crate::fault::{Fault, FaultPlan};
 use crate::sink::tls::{Identity, Stream};
+use crate::threads::runtime;
 use crate::verify::{Sent, Verdict};
 
 /// A running syslog receiver.
@@ -55,7 +56,7 @@ impl SyslogServer {
             listening.push(Listen { address, ..*listen });
             sockets.push(bound);
         }
-        let runtime = runtime(&config)?;
+        let runtime = runtime("loadgen-syslog", config.threads, &config.cores)?;
         let shared = Arc::new(Shared::new(config)?);
         let acceptor = identity.as_ref().map(|identity| TlsAcceptor::from(Arc::clone(&identity.config)));
         let guard = runtime.enter();
@@ -224,20 +225,6 @@ fn bind(listen: Listen) -> std::io::Result<(Bound, SocketAddr)> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     Ok((Bound::Tcp(socket), address))
-}
-
-fn runtime(config: &SyslogConfig) -> Result<Runtime> {
-    let cores = config.cores.clone();
-    let turn = AtomicUsize::new(0);
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(config.threads.max(1)).thread_name("loadgen-syslog").enable_all();
-    builder.on_thread_start(move || {
-        let index = turn.fetch_add(1, Ordering::Relaxed);
-        if let Some(core) = cores.get(index % cores.len().max(1)) {
-            core_affinity::set_for_current(core_affinity::CoreId { id: *core });
-        }
-    });
-    builder.build().context("cannot start the threads of the receiver")
 }
 
 async fn accept(

@@ -116,9 +116,7 @@ impl Conn {
 
     /// True while some frame of this shard waits for its answer here.
     pub(super) fn carries(&self, shard: ShardId) -> bool {
-        self.requests
-            .iter()
-            .any(|request| request.frame.segments.iter().any(|segment| segment.shard == shard))
+        self.requests.iter().any(|request| request.frame.carries(shard))
     }
 
     /// The next bytes to write.

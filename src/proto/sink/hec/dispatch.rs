@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::conn::{Conn, State};
 use super::poll::Question;
-use super::{AckMode, Hec, Target, answer, first_shard};
+use super::{AckMode, Hec, Target, answer};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
@@ -101,7 +101,7 @@ impl Hec {
         let mut blocked: SmallVec<[ShardId; 16]> = SmallVec::new();
         let mut at = 0;
         let mut starved = 0;
-        while let Some(shard) = self.waiting.get(at).map(first_shard) {
+        while let Some(shard) = self.waiting.get(at).map(Frame::shard) {
             if blocked.contains(&shard) {
                 at += 1;
                 continue;

@@ -14,7 +14,7 @@ use super::kernel::{MARGIN_BYTES_MAX, Wanted, Watch};
 use super::queue::Queue;
 use super::relp::Relp;
 use super::udp::Udp;
-use super::{EPOCH_SHARE, Syslog, Transport, first_shard, pieces};
+use super::{EPOCH_SHARE, Syslog, Transport, pieces};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
@@ -49,7 +49,7 @@ impl Syslog {
         let mut blocked: SmallVec<[ShardId; 16]> = SmallVec::new();
         let mut at = 0;
         let mut starved = 0;
-        while let Some(shard) = self.waiting.get(at).map(first_shard) {
+        while let Some(shard) = self.waiting.get(at).map(Frame::shard) {
             if blocked.contains(&shard) {
                 at += 1;
                 continue;

@@ -50,7 +50,7 @@ impl Held {
     }
 
     pub(super) fn carries(&self, shard: ShardId) -> bool {
-        self.frames.iter().any(|(frame, _)| frame.segments.iter().any(|segment| segment.shard == shard))
+        self.frames.iter().any(|(frame, _)| frame.carries(shard))
     }
 
     /// True while a record of this shard is refused.

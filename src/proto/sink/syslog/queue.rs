@@ -74,7 +74,7 @@ impl Queue {
     }
 
     pub(super) fn carries(&self, shard: ShardId) -> bool {
-        self.frames.iter().any(|sent| sent.frame.segments.iter().any(|segment| segment.shard == shard))
+        self.frames.iter().any(|sent| sent.frame.carries(shard))
     }
 
     /// The frame that is being written, and how much of it is.

@@ -167,8 +167,7 @@ impl Relp {
     }
 
     pub(super) fn carries(&self, shard: ShardId) -> bool {
-        let of_shard = |frame: &Frame| frame.segments.iter().any(|segment| segment.shard == shard);
-        self.frames.iter().any(|sending| of_shard(&sending.frame))
+        self.frames.iter().any(|sending| sending.frame.carries(shard))
     }
 
     /// The next bytes for the socket.

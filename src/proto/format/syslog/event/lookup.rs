@@ -52,6 +52,13 @@ struct Column {
     key: Vec<u8>,
 }
 
+impl Column {
+    /// False for a place that only stands between others: no key is empty.
+    fn is_learnt(&self) -> bool {
+        !self.key.is_empty()
+    }
+}
+
 /// A field that no name wants.
 #[derive(Clone, Copy, Debug)]
 struct Left {
@@ -119,7 +126,9 @@ impl Lookup {
     fn content(&mut self, body: &[u8], number: usize, name: &[u8], value: &[u8]) {
         let known = number < COLUMNS_MAX && name.len() <= KEY_BYTES_MAX;
         let (slot, is_base) = match self.columns.get(number) {
-            Some(column) if known && column.name == name => (column.slot, column.is_base),
+            Some(column) if known && column.is_learnt() && column.name == name => {
+                (column.slot, column.is_base)
+            }
             _ if known => self.learn(number, name),
             _ => self.judge(name),
         };

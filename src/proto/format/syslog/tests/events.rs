@@ -153,6 +153,17 @@ fn any_other_log_with_a_mapping_of_ones_own() {
 }
 
 #[test]
+fn a_field_without_a_name_behind_a_log_with_a_very_long_one_has_a_key() {
+    let long = "k".repeat(129);
+    let records =
+        vec![Record::new(&[("a", "1"), (&long, "2"), ("b", "3")]), Record::new(&[("a", "4"), ("", "5")])];
+    let body = body(&[Group { records, ..Group::default() }], false);
+    let params = SyslogParams { message: MessageForm::Cef(EventParams::default()), ..params() };
+    let (_, pairs) = cef(&parsed(&params, &body)[1].message);
+    assert_eq!((value(&pairs, "a"), value(&pairs, "field1")), (Some("4"), Some("5")), "{pairs:?}");
+}
+
+#[test]
 fn the_old_header_lets_cef_be_the_tag() {
     let params = SyslogParams {
         header: HeaderForm::Rfc3164,

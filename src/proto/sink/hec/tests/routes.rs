@@ -151,6 +151,23 @@ fn row_429_and_warnings_slow_down_and_retry_after_is_honoured_with_a_cap() {
 }
 
 #[test]
+fn a_pause_that_was_asked_for_outlasts_successes_of_requests_from_before() {
+    let mut rig = Rig::new(Params { connections: 1, ..params() });
+    rig.push(1);
+    let first = rig.only_request();
+    rig.answer(first.conn, 200, &[], &ok(None));
+    rig.push(1);
+    rig.push(1);
+    assert_eq!(rig.take_requests().len(), 2, "both are under way");
+    rig.answer(first.conn, 429, &["Retry-After: 20"], r#"{"text":"busy","code":26}"#);
+    rig.answer(first.conn, 200, &[], &ok(None));
+    rig.pass(19 * SECOND);
+    assert!(rig.take_requests().is_empty(), "it asked for 20 s");
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.only_request().numbers(), [1]);
+}
+
+#[test]
 fn another_token_is_tried_at_once() {
     let mut rig = Rig::new(params());
     rig.push(1);

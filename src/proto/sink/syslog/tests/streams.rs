@@ -118,6 +118,30 @@ fn a_receiver_that_ends_after_every_single_message_can_be_proven() {
 }
 
 #[test]
+fn the_end_of_every_lease_cuts_what_is_written_in_part_and_forgets_it() {
+    for transport in [Transport::Drain, Transport::Kernel, Transport::Written] {
+        let mut rig = Rig::new(&[transport]);
+        let conn = rig.connect();
+        rig.push(0, b"whole\n");
+        let mut frame = rig.cx.pool.take(rig.now).unwrap();
+        frame.bytes.extend_from_slice(b"0123456789");
+        frame.note(Segment { shard: ShardId(0), epoch: Epoch(1), pull: PullId(0), start: 1, end: 2 });
+        rig.sink.push(frame);
+        rig.sink.dispatch(rig.now, &mut rig.cx);
+        rig.cx.actions.clear();
+        rig.transmit(conn, 4);
+        rig.sink.sever(&mut rig.cx);
+        rig.sink.forget(ShardId(0), Epoch(1), &mut rig.cx);
+        rig.run();
+        assert_eq!(rig.closed, [conn], "{transport:?}");
+        rig.wait(60 * SECOND);
+        assert_eq!(rig.wire(conn), b"whole\n0123", "{transport:?}");
+        assert!(rig.wire.len() == 1 && rig.settled.is_empty(), "{transport:?}");
+        rig.assert_balanced();
+    }
+}
+
+#[test]
 fn an_end_that_proves_nothing_sends_everything_again_in_order() {
     // Before our end, after it with the FINs crossing on the way, and as a reset.
     for (finish, kind, unacked) in
