@@ -1,7 +1,8 @@
 //! The order of a stop.
 
-use super::rig::{Fate, Rig, secs};
+use super::rig::{Fate, Rig, params, secs};
 use crate::proto::event::Report;
+use crate::proto::sls::lease::Params;
 use crate::proto::sls::lease::call::Call;
 use crate::proto::sls::lease::event::Outcome;
 
@@ -46,7 +47,7 @@ fn drain_then_commit_then_the_empty_heartbeat_then_the_end() {
 
 #[test]
 fn what_does_not_drain_in_time_is_still_saved_as_far_as_it_is_safe() {
-    let mut rig = Rig::new(&[0]);
+    let mut rig = Rig::with(Params { checkpoint_interval: secs(60), ..params() }, &[0]);
     rig.settle();
     rig.stop();
     rig.pass(secs(26));
