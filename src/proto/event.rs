@@ -384,6 +384,11 @@ impl Ledger {
     pub fn acked(&self) -> u64 {
         self.written.saturating_sub(self.unacked)
     }
+
+    /// True where the peer's kernel has everything that was transmitted.
+    pub fn has_arrived(&self) -> bool {
+        self.unacked == 0 && self.written >= self.sealed
+    }
 }
 
 /// Where a connection leads.

@@ -61,6 +61,7 @@ enum Event {
     ToServer(u64, ConnId, Vec<u8>),
     /// The driver has sent our FIN; it reaches the server.
     Finished(u64, ConnId),
+    Measured(u64, ConnId),
     Fin(u64, ConnId),
     /// A receiver's process looks at a connection.
     Reads(u64, ConnId),
@@ -84,6 +85,12 @@ struct Link {
     to_client_at: u64,
     /// The server is done with it.
     dead: bool,
+}
+
+impl Link {
+    fn ledger(&self) -> Ledger {
+        Ledger { sealed: self.written, written: self.written, unacked: self.written - self.acked }
+    }
 }
 
 pub struct World {
@@ -318,7 +325,7 @@ impl World {
             }
             Action::Transmit(conn) => self.transmit(conn),
             Action::Finish(conn) => self.at(MILLI, Event::Finished(self.process, conn)),
-            Action::Measure(_) => unreachable!("nobody watches kernels here"),
+            Action::Measure(conn) => self.at(MILLI / 2, Event::Measured(self.process, conn)),
             Action::Close(conn) => {
                 self.links.remove(&conn);
             }
@@ -373,9 +380,7 @@ impl World {
                     && let Some(link) = self.links.remove(&conn)
                 {
                     if kind != ClosedKind::Connect {
-                        let (written, unacked) = (link.written, link.written - link.acked);
-                        let ledger = Ledger { sealed: written, written, unacked };
-                        self.pipeline.handle_ledger(now, conn, ledger);
+                        self.pipeline.handle_ledger(now, conn, link.ledger());
                     }
                     let why = Closed { kind, detail: "simulated".into() };
                     self.pipeline.handle_closed(now, conn, why);
@@ -389,6 +394,13 @@ impl World {
                     let at = link.to_server_at.max(self.now + 1);
                     self.pipeline.handle_finished(now, conn);
                     self.at(at - self.now, Event::Fin(process, conn));
+                }
+            }
+            Event::Measured(process, conn) => {
+                if process == self.process
+                    && let Some(link) = self.links.get(&conn)
+                {
+                    self.pipeline.handle_ledger(now, conn, link.ledger());
                 }
             }
             Event::Fin(process, conn) => {

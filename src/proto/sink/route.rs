@@ -71,6 +71,8 @@ impl Failure {
 struct Route {
     id: RouteId,
     endpoint: EndpointId,
+    /// Its place among equals, by lot: forwarders that are many must not all begin with the first address.
+    rank: u64,
     paused_until: Option<Instant>,
     backoff: Backoff,
     latency_ns: u64,
@@ -152,6 +154,7 @@ impl Routes {
             self.known.push(Route {
                 id,
                 endpoint,
+                rank: cx.rng.next_u64(),
                 paused_until: None,
                 backoff,
                 latency_ns: 1_000_000,
@@ -186,6 +189,11 @@ impl Routes {
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
         self.known.iter().map(|route| route.id)
+    }
+
+    /// The one of these that comes first, by what is counted for it and then by lot.
+    pub(super) fn least(&self, routes: impl Iterator<Item = (usize, RouteId)>) -> Option<(usize, RouteId)> {
+        routes.min_by_key(|(count, id)| (*count, self.find(*id).map(|route| route.rank)))
     }
 
     pub(super) fn endpoint(&self, id: RouteId) -> Option<EndpointId> {

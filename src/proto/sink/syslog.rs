@@ -236,7 +236,7 @@ impl Syslog {
         let Some(at) = self.conns.iter().position(|conn| conn.id == id) else { return };
         let Some(conn) = self.conns.get_mut(at) else { return };
         match &mut conn.talk {
-            Talk::Drain(_, epoch) => epoch.handle_ledger(ledger),
+            Talk::Drain(_, epoch) => epoch.handle_ledger(now, ledger),
             Talk::Watch(queue, watch) => {
                 watch.handle_ledger(now, ledger, queue);
                 let mut took = None;

@@ -181,7 +181,8 @@ impl Hec {
                 .routes
                 .ids()
                 .filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
-            let Some((open, route)) = usable.map(|route| (count(route), route)).min() else { return };
+            let counted = usable.map(|route| (count(route), route));
+            let Some((open, route)) = self.routes.least(counted) else { return };
             if open >= self.params.connections {
                 return;
             }

@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 
 use super::conn::{Conn, Talk};
-use super::drain::{End, Epoch};
+use super::drain::{End, Epoch, Step};
 use super::kernel::{MARGIN_BYTES_MAX, Wanted, Watch};
 use super::queue::Queue;
 use super::relp::Relp;
@@ -122,7 +122,8 @@ impl Syslog {
                 .routes
                 .ids()
                 .filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
-            let Some((open, route)) = usable.map(|route| (count(route), route)).min() else { return };
+            let counted = usable.map(|route| (count(route), route));
+            let Some((open, route)) = self.routes.least(counted) else { return };
             if open >= self.params.connections {
                 return;
             }
@@ -147,7 +148,7 @@ impl Syslog {
     }
 
     /// Ends epochs that are due: the next connection is made first, so that there is no gap. The FIN goes a moment after
-    /// the last byte.
+    /// the last byte has arrived.
     fn turn_epochs(&mut self, now: Instant, cx: &mut Context) {
         for at in 0..self.conns.len() {
             if self.is_due(now, at, cx) {
@@ -157,9 +158,12 @@ impl Syslog {
             let doubt = self.manners.get(&conn.route).is_some_and(|manner| manner.epoch_bytes_max.is_some());
             if let Talk::Drain(queue, epoch) = &mut conn.talk
                 && !queue.has_unwritten()
-                && epoch.wants_fin(now, doubt, queue.records() == 1)
+                && let Some(step) = epoch.step(now, doubt, queue.records() == 1)
             {
-                cx.actions.push_back(Action::Finish(conn.id));
+                cx.actions.push_back(match step {
+                    Step::Measure => Action::Measure(conn.id),
+                    Step::Finish => Action::Finish(conn.id),
+                });
             }
         }
     }

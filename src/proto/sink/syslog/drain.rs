@@ -4,9 +4,11 @@
 //! follows, so after it has read every byte. That end is the acknowledgement.
 //! Invariants: 1. an epoch is proven by the peer's FIN that came after ours, with every byte of ours acknowledged by
 //!  its kernel. A FIN that was on its way while we still wrote leaves bytes (at least our FIN) unacknowledged, or
-//!  brings a reset; a short silence before our FIN keeps the two apart. 2. anything else proves nothing, and all frames of the epoch go again.
+//!  brings a reset; a short silence before our FIN keeps the two apart. It begins when the peer's kernel has every
+//!  byte: a FIN behind bytes that still wait for room would come without any. 2. anything else proves nothing, and all
+//!  frames of the epoch go again.
 //! Bounds: `drain_interval` and a number of bytes; frames stay in memory until the end.
-//! Driven by: `sink::syslog`.
+//! Driven by: `sink::syslog`, which has the driver measure. Spec: tcp(7): SIOCOUTQ.
 
 use core::time::Duration;
 
@@ -16,12 +18,15 @@ use crate::proto::time::Instant;
 /// How long an epoch that is due goes on while the next connection is being made.
 const RELIEF: Duration = Duration::from_secs(1);
 
-/// How long our FIN waits behind the last byte. A receiver that ends a connection of its own accord, say after so many
+/// How long our FIN waits after the last byte has arrived. A receiver that ends a connection of its own accord, say after so many
 /// messages, does that while it handles what it has read. Our FIN must not be there already by then, or its end would
 /// look like the answer to ours while it throws the rest of its buffer away.
 const QUIET: Duration = Duration::from_millis(20);
 /// The same where an address has ended connections early.
 const QUIET_IN_DOUBT: Duration = Duration::from_millis(200);
+/// Whether everything has arrived is asked again after this long, then after twice as long each time.
+const ARRIVAL_PAUSE: Duration = Duration::from_millis(5);
+const ARRIVAL_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// How far the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +35,47 @@ pub(super) enum End {
     Open,
     /// No more frames; what is here is still being written.
     Wanted,
-    /// Everything is written; our FIN waits until this moment.
+    /// Everything is written; the peer's kernel does not have all of it yet.
+    Arriving(Arrival),
+    /// It has; our FIN waits until this moment.
     Quiet(Instant),
     /// The driver was asked for our FIN.
     Asked(Instant),
     /// Our FIN is out.
     Done(Instant),
+}
+
+/// How far the last bytes have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    /// When to measure next; nothing while an answer is owed.
+    ask_at: Option<Instant>,
+    pause: Duration,
+    acked: u64,
+    /// Since when no byte has arrived.
+    pub(super) moved: Instant,
+    /// How long the silence behind them is to be.
+    quiet: Duration,
+}
+
+impl Arrival {
+    fn handle_ledger(&mut self, now: Instant, ledger: Ledger) {
+        if ledger.acked() > self.acked {
+            self.acked = ledger.acked();
+            self.moved = now;
+        }
+        self.ask_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(ARRIVAL_PAUSE_MAX);
+    }
+}
+
+/// What the driver is asked for on the way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// How far the bytes have come.
+    Measure,
+    /// Our FIN.
+    Finish,
 }
 
 /// The state beside the frames.
@@ -112,26 +152,31 @@ impl Epoch {
                 due.into_iter().chain(stalled_at).min()
             }
             End::Wanted => stalled_at,
+            End::Arriving(arrival) => {
+                Some(arrival.ask_at.map_or(arrival.moved + timeout, |at| at.min(arrival.moved + timeout)))
+            }
             End::Quiet(until) => Some(until),
             End::Asked(since) | End::Done(since) => Some(since + timeout),
         }
     }
 
-    /// Everything is written; true when it is time for our FIN. `doubt` for an address that ends connections early, and
-    /// `alone` where one record is all: behind it nothing can be thrown away, and whoever ends after each would be first.
-    pub(super) fn wants_fin(&mut self, now: Instant, doubt: bool, alone: bool) -> bool {
+    /// Everything is written: the next step to the end, if it is time for one. `doubt` for an address that ends
+    /// connections early, and `alone` where one record is all: behind it nothing can be thrown away, and whoever ends
+    /// after each would be first.
+    pub(super) fn step(&mut self, now: Instant, doubt: bool, alone: bool) -> Option<Step> {
         if self.end == End::Wanted {
-            self.end = End::Quiet(match (doubt, alone) {
-                (true, true) => now,
-                (true, false) => now + QUIET_IN_DOUBT,
-                (false, _) => now + QUIET,
-            });
+            let quiet = if doubt { QUIET_IN_DOUBT } else { QUIET };
+            let arrival = Arrival { ask_at: Some(now), pause: ARRIVAL_PAUSE, acked: 0, moved: now, quiet };
+            self.end = if doubt && alone { End::Quiet(now) } else { End::Arriving(arrival) };
         }
-        let due = matches!(self.end, End::Quiet(until) if until <= now);
-        if due {
-            self.end = End::Asked(now);
+        match &mut self.end {
+            End::Arriving(arrival) => arrival.ask_at.take_if(|at| *at <= now).map(|_| Step::Measure),
+            End::Quiet(until) if *until <= now => {
+                self.end = End::Asked(now);
+                Some(Step::Finish)
+            }
+            _ => None,
         }
-        due
     }
 
     pub(super) fn handle_finished(&mut self, now: Instant) {
@@ -140,14 +185,21 @@ impl Epoch {
         }
     }
 
-    pub(super) fn handle_ledger(&mut self, ledger: Ledger) {
+    pub(super) fn handle_ledger(&mut self, now: Instant, ledger: Ledger) {
         self.ledger = Some(ledger);
+        if let End::Arriving(arrival) = &mut self.end {
+            if ledger.has_arrived() {
+                self.end = End::Quiet(now + arrival.quiet);
+            } else {
+                arrival.handle_ledger(now, ledger);
+            }
+        }
     }
 
     /// How long the peer took to end behind us; `None` where its end proves nothing.
     pub(super) fn proof(&self, now: Instant, why: &Closed) -> Option<Duration> {
         let End::Done(since) = self.end else { return None };
-        let all = self.ledger.is_some_and(|ledger| ledger.unacked == 0 && ledger.written >= ledger.sealed);
+        let all = self.ledger.is_some_and(|ledger| ledger.has_arrived());
         (why.kind == ClosedKind::Eof && all).then(|| now.since(since))
     }
 }
@@ -178,6 +230,40 @@ mod tests {
         let crossed = Ledger { unacked: 1, ..all };
         assert!(!proof(End::Done(Instant(1)), Some(crossed), ClosedKind::Eof));
         assert!(!proof(End::Done(Instant(1)), None, ClosedKind::Eof));
+    }
+
+    #[test]
+    fn the_silence_begins_when_everything_has_arrived() {
+        let mut epoch = Epoch { end: End::Wanted, ..Epoch::new() };
+        let timeout = Duration::from_secs(90);
+        let mut now = Instant(1_000);
+        let start = now;
+        assert_eq!(epoch.step(now, false, false), Some(Step::Measure));
+        assert_eq!(epoch.step(now, false, false), None, "one question per answer");
+        assert_eq!(epoch.deadline(timeout, timeout, None), Some(start + timeout));
+        // The peer's buffer is full: a receiver that lags keeps our FIN back for as long as it takes.
+        let mut asked = 0;
+        for unacked in [50, 50, 50, 50, 50, 50, 50, 50, 40] {
+            epoch.handle_ledger(now, Ledger { sealed: 100, written: 100, unacked });
+            let due = epoch.deadline(timeout, timeout, None).unwrap();
+            assert!(due > now && due <= now + ARRIVAL_PAUSE_MAX);
+            assert_eq!(epoch.step(now, false, false), None);
+            now = due;
+            assert_eq!(epoch.step(now, false, false), Some(Step::Measure));
+            asked += 1;
+        }
+        assert_eq!(asked, 9);
+        assert!(matches!(epoch.end, End::Arriving(arrival) if arrival.moved > start), "it moves");
+        // What is sealed and not written is not there either.
+        epoch.handle_ledger(now, Ledger { sealed: 110, written: 100, unacked: 0 });
+        assert!(matches!(epoch.end, End::Arriving(_)));
+        epoch.handle_ledger(now, Ledger { sealed: 110, written: 110, unacked: 0 });
+        assert_eq!(epoch.step(now + QUIET - Duration::from_nanos(1), false, false), None);
+        assert_eq!(epoch.step(now + QUIET, false, false), Some(Step::Finish));
+        assert_eq!(epoch.end, End::Asked(now + QUIET));
+        // In doubt, with nothing that could be thrown away, there is no silence.
+        let mut alone = Epoch { end: End::Wanted, ..Epoch::new() };
+        assert_eq!(alone.step(now, true, true), Some(Step::Finish));
     }
 
     #[test]

@@ -117,9 +117,12 @@ impl Syslog {
         }
     }
 
-    /// The end proves nothing about the frames that are here.
+    /// The end proves nothing about the frames that are here, or not about all of them.
     fn end_unproven(&mut self, now: Instant, at: usize, why: &Closed, cx: &mut Context) {
         self.credit_answers(now, at, cx);
+        if why.kind == ClosedKind::Eof {
+            self.credit_arrivals(now, at, cx);
+        }
         let Some(conn) = self.conns.get(at) else { return };
         let (route, owed) = (conn.route, conn.frames() > 0);
         let orderly = matches!(why.kind, ClosedKind::Eof | ClosedKind::Reset);
@@ -159,6 +162,18 @@ impl Syslog {
         self.take_refused(now, heard.refused, cx);
     }
 
+    /// With `kernel`, an end in order says that everything that had arrived was read.
+    fn credit_arrivals(&mut self, now: Instant, at: usize, cx: &mut Context) {
+        let Some(Conn { talk: Talk::Watch(queue, watch), .. }) = self.conns.get_mut(at) else { return };
+        let mut took = None;
+        while let Some(sent) = queue.pop_if(|sent| watch.is_settled_by_end(sent)) {
+            took = Some(settle(now, sent, cx));
+        }
+        if let Some(took) = took {
+            self.note_proof(now, at, took, cx);
+        }
+    }
+
     /// Whether a connection has to be closed by now, and how.
     fn late(&self, now: Instant, at: usize) -> Option<Over> {
         let conn = self.conns.get(at)?;
@@ -171,6 +186,9 @@ impl Syslog {
         }
         match &conn.talk {
             Talk::Drain(_, epoch) => match epoch.end {
+                End::Arriving(arrival) if arrival.moved + timeout <= now => {
+                    Some(Over::Trouble(SyslogTrouble::Stalled { waited }))
+                }
                 End::Asked(since) if since + timeout <= now => {
                     Some(Over::Trouble(SyslogTrouble::Stalled { waited }))
                 }

@@ -6,7 +6,7 @@
 //! Bounds: frames hold their credit. Driven by: `sink::syslog`.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::proto::context::{Context, Trouble, shard_scope};
 use crate::proto::event::{Cause, SyslogTrouble};
@@ -20,7 +20,8 @@ const OFFER_AGAIN: Duration = Duration::from_secs(30);
 /// The refused records.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    frames: Vec<(Frame, Instant)>,
+    /// In the order of the moments at which they are due.
+    frames: VecDeque<(Frame, Instant)>,
     troubles: BTreeMap<ShardId, Trouble>,
 }
 
@@ -32,17 +33,16 @@ impl Held {
             let cause = Cause::Syslog(SyslogTrouble::Refused { code, text });
             self.troubles.entry(shard).or_default().raise(cx, shard_scope(shard), cause, OFFER_AGAIN);
         }
-        self.frames.push((frame, now + OFFER_AGAIN));
+        self.frames.push_back((frame, now + OFFER_AGAIN));
     }
 
     /// The next frame to offer again.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Frame> {
-        let at = self.frames.iter().position(|(_, due)| *due <= now)?;
-        Some(self.frames.remove(at).0)
+        self.frames.pop_front_if(|(_, due)| *due <= now).map(|(frame, _)| frame)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.frames.iter().map(|(_, due)| *due).min()
+        self.frames.front().map(|(_, due)| *due)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,9 +69,9 @@ impl Held {
 
     /// The shard is somebody else's.
     pub(super) fn forget(&mut self, shard: ShardId, stale: &impl Fn(&Frame) -> bool, cx: &mut Context) {
-        let mut kept = Vec::with_capacity(self.frames.len());
+        let mut kept = VecDeque::with_capacity(self.frames.len());
         for (frame, due) in self.frames.drain(..) {
-            if stale(&frame) { cx.pool.give(frame) } else { kept.push((frame, due)) }
+            if stale(&frame) { cx.pool.give(frame) } else { kept.push_back((frame, due)) }
         }
         self.frames = kept;
         self.troubles.remove(&shard);

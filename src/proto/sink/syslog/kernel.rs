@@ -4,8 +4,9 @@
 //! TCP's own acknowledgement, which is worth more than a successful write and less than a drain.
 //! Invariants: 1. a frame is compared by where it ends on the wire, known at the first ledger after it was written
 //!  whole, so never too low. 2. the peer's kernel has it for [`DWELL`] while the peer goes on reading, or has
-//!  `margin` bytes behind it as well, more than a receive buffer holds, so that its process has read it. 3. what is
-//!  not settled when the connection breaks goes again: the last margin or dwell before the break comes twice.
+//!  `margin` bytes behind it as well, more than a receive buffer holds, so that its process has read it; or the peer
+//!  ends the connection in order, which it can only after it has read what its kernel has. 3. what is not settled when
+//!  the connection breaks goes again: the last margin or dwell before the break comes twice.
 //! Bounds: the margin is at most a quarter of the memory for frames.
 //! Driven by: `sink::syslog`, which has the driver measure. Spec: tcp(7): SIOCOUTQ.
 
@@ -103,6 +104,13 @@ impl Watch {
         }
     }
 
+    /// True where the peer's own end, and no reset, says that it has read the frame: a socket that is closed with bytes
+    /// unread answers with a reset, and what comes behind the close is never acknowledged.
+    pub(super) fn is_settled_by_end(&self, sent: &Sent) -> bool {
+        let wants_arrival = matches!(self.wanted, Wanted::Arrived { .. });
+        wants_arrival && sent.mark.is_some_and(|mark| self.acked >= mark)
+    }
+
     /// Sets the next measurement, after everything that is settled was taken out.
     pub(super) fn rest(&mut self, now: Instant, queue: &Queue) {
         let pause = match self.wanted {
@@ -197,6 +205,22 @@ mod tests {
         let more = Ledger { sealed: 600, written: 600, unacked: 1 };
         assert_eq!(settled(&mut watch, Instant(1), &mut queue, more), 0, "one byte is missing");
         assert_eq!(settled(&mut watch, Instant(2), &mut queue, Ledger { unacked: 0, ..more }), 1);
+    }
+
+    #[test]
+    fn an_end_in_order_settles_what_had_arrived() {
+        let flow = Flow::new(1_000_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut watch = Watch::new(Wanted::Arrived { margin: 1_000_000 });
+        let mut queue = queue_of(&mut pool, &[100]);
+        watch.handle_ledger(Instant(0), Ledger { sealed: 100, written: 100, unacked: 1 }, &mut queue);
+        assert!(queue.pop_if(|sent| watch.is_settled_by_end(sent)).is_none(), "a byte is missing");
+        watch.handle_ledger(Instant(1), Ledger { sealed: 100, written: 100, unacked: 0 }, &mut queue);
+        assert!(queue.pop_if(|sent| watch.is_settled_by_end(sent)).is_some());
+        let mut watch = Watch::new(Wanted::Written);
+        let mut queue = queue_of(&mut pool, &[100]);
+        watch.handle_ledger(Instant(0), Ledger { sealed: 100, written: 50, unacked: 50 }, &mut queue);
+        assert!(queue.pop_if(|sent| watch.is_settled_by_end(sent)).is_none());
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Rig {
     connecting: Vec<(ConnId, RouteId)>,
     finishing: Vec<ConnId>,
     measuring: Vec<ConnId>,
+    /// The peers' kernels take nothing of what drains.
+    lags: bool,
     closed: Vec<ConnId>,
     /// What was written on each connection.
     wire: BTreeMap<ConnId, Vec<u8>>,
@@ -61,6 +63,7 @@ impl Rig {
             connecting: Vec::new(),
             finishing: Vec::new(),
             measuring: Vec::new(),
+            lags: false,
             closed: Vec::new(),
             wire: BTreeMap::new(),
             alarms: Vec::new(),
@@ -99,6 +102,7 @@ impl Rig {
                 Action::Connect { conn, to: To::Sink(route) } => self.connecting.push((conn, route)),
                 Action::Transmit(conn) => self.transmit(conn, usize::MAX),
                 Action::Finish(conn) => self.finishing.push(conn),
+                Action::Measure(conn) if self.drains_on(conn) => self.measure(conn, u64::from(self.lags)),
                 Action::Measure(conn) => self.measuring.push(conn),
                 Action::Close(conn) => self.closed.push(conn),
                 _ => {}
@@ -158,11 +162,19 @@ impl Rig {
         self.run();
     }
 
-    fn ledger(&mut self, conn: ConnId, unacked: u64) {
+    fn drains_on(&self, conn: ConnId) -> bool {
+        self.sink.conns.iter().any(|known| known.id == conn && matches!(known.talk, Talk::Drain(..)))
+    }
+
+    fn measure(&mut self, conn: ConnId, unacked: u64) {
         let written = self.wire.get(&conn).map_or(0, Vec::len) as u64;
-        self.measuring.retain(|known| *known != conn);
         let ledger = Ledger { sealed: written, written, unacked };
         self.sink.handle_ledger(self.now, conn, ledger, &mut self.cx);
+    }
+
+    fn ledger(&mut self, conn: ConnId, unacked: u64) {
+        self.measuring.retain(|known| *known != conn);
+        self.measure(conn, unacked);
         self.run();
     }
 

@@ -90,6 +90,30 @@ fn our_fin_waits_for_a_moment_in_which_an_end_is_the_receivers_own() {
 }
 
 #[test]
+fn our_fin_waits_for_a_receiver_that_lags_and_is_given_up_when_nothing_moves() {
+    let mut rig = Rig::new(&[Transport::Drain]);
+    let first = rig.connect();
+    rig.push(0, b"a\n");
+    rig.push(1, b"b\n");
+    rig.lags = true;
+    rig.wait(INTERVAL + TIMEOUT / 2);
+    assert!(rig.finishing.is_empty() && rig.alarms.is_empty(), "its buffer is full");
+    rig.lags = false;
+    rig.wait(SECOND);
+    assert_eq!(rig.finishing, [first]);
+    rig.drains(first);
+    assert_eq!(rig.settled, [0, 1]);
+    rig.connect();
+    rig.push(2, b"c\n");
+    rig.lags = true;
+    rig.wait(INTERVAL + TIMEOUT);
+    assert_eq!(rig.last_trouble(), &SyslogTrouble::Stalled { waited: TIMEOUT });
+    rig.lags = false;
+    rig.work_off();
+    assert_eq!(rig.settled, [0, 1, 2]);
+}
+
+#[test]
 fn a_receiver_that_ends_after_every_single_message_can_be_proven() {
     let mut rig = Rig::new(&[Transport::Drain]);
     rig.connect();
@@ -364,6 +388,24 @@ fn kernel_settles_after_the_dwell_and_sends_again_what_a_break_leaves_open() {
     let second = rig.connect();
     assert_eq!(rig.wire(second), b"b\n");
     assert!(rig.alarms.is_empty(), "an end after good work is no trouble");
+}
+
+#[test]
+fn kernel_settles_with_a_receiver_that_ends_each_connection_soon() {
+    let mut rig = Rig::new(&[Transport::Kernel]);
+    for record in 0..5_u32 {
+        rig.push(record, b"a\n");
+        // Of one the last byte is missing: it goes again.
+        for unacked in [1, 0].into_iter().skip(usize::from(record != 2)) {
+            let conn = rig.connect();
+            assert_eq!(rig.wire(conn), b"a\n");
+            rig.wait(SECOND / 2);
+            rig.closes(conn, ClosedKind::Eof, unacked);
+            assert_eq!(rig.settled.len(), record as usize + usize::from(unacked == 0));
+            rig.wait(60 * SECOND);
+        }
+    }
+    rig.assert_balanced();
 }
 
 #[test]
