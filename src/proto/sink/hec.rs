@@ -12,6 +12,7 @@
 pub mod ack;
 pub mod answer;
 mod conn;
+mod cookies;
 mod dispatch;
 mod poll;
 mod settle;

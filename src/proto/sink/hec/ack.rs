@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::cookies::{Habit, Jar};
 use crate::proto::context::{Context, Settled};
 use crate::proto::frame::Segments;
 use crate::proto::ids::{AckId, RouteId};
@@ -43,8 +44,8 @@ struct Channel {
     /// The next poll asks from this id on: no id starves behind older ones that stay `false`.
     ask_from: AckId,
     asked_in_a_row: u32,
-    /// Value of `Cookie` that keeps this channel on its indexer behind a load balancer.
-    cookie: Option<String>,
+    /// What keeps this channel on its indexer behind a load balancer.
+    cookies: Jar,
     /// A connection still sends in it.
     in_use: bool,
     /// Requests begun and answered in it so far: one connection, so they are answered in order.
@@ -86,6 +87,8 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Acks {
     channels: BTreeMap<ChannelKey, Channel>,
+    /// How the cookies of each address behave.
+    habits: BTreeMap<RouteId, Habit>,
     next_key: u64,
     timeout: Duration,
     poll_interval: Duration,
@@ -95,7 +98,8 @@ pub struct Acks {
 impl Acks {
     /// No channel yet.
     pub fn new(timeout: Duration, poll_interval: Duration) -> Self {
-        Self { channels: BTreeMap::new(), next_key: 0, timeout, poll_interval, pending: 0 }
+        let (channels, habits) = (BTreeMap::new(), BTreeMap::new());
+        Self { channels, habits, next_key: 0, timeout, poll_interval, pending: 0 }
     }
 
     /// A fresh channel on `route`.
@@ -111,7 +115,7 @@ impl Acks {
             next_poll: now + self.poll_interval,
             ask_from: AckId(0),
             asked_in_a_row: 0,
-            cookie: None,
+            cookies: Jar::default(),
             in_use: true,
             begun: 0,
             answered: 0,
@@ -165,16 +169,23 @@ impl Acks {
 
     /// What a load balancer wants to see again, where it said so.
     pub fn cookie(&self, key: ChannelKey) -> Option<&str> {
-        self.channels.get(&key)?.cookie.as_deref()
+        self.channels.get(&key)?.cookies.text()
     }
 
-    /// An answer in this channel brought a cookie. True where it is another one than before: the balancer leads
-    /// elsewhere now, and there nobody knows the ids that wait.
-    pub fn set_cookie(&mut self, key: ChannelKey, cookie: &str) -> bool {
+    /// An answer in this channel brought cookies. True where they mean that the balancer leads elsewhere now, and there
+    /// nobody knows the ids that wait.
+    pub fn take_cookies(&mut self, key: ChannelKey, set: &str) -> bool {
         let Some(channel) = self.channels.get_mut(&key) else { return false };
-        let has_moved = channel.cookie.as_deref().is_some_and(|before| before != cookie);
-        channel.cookie = Some(cookie.to_owned());
-        has_moved
+        channel.cookies.take(set)
+            && self.habits.entry(channel.route).or_default().is_move(&mut channel.cookies)
+    }
+
+    /// The channel that follows sends the same cookies.
+    pub fn hand_cookies_on(&mut self, before: ChannelKey, after: ChannelKey) {
+        let cookies = self.channels.get(&before).map(|channel| channel.cookies.handed_on());
+        if let Some((cookies, channel)) = cookies.zip(self.channels.get_mut(&after)) {
+            channel.cookies = cookies;
+        }
     }
 
     /// The name on the wire.

@@ -39,7 +39,7 @@ impl Hec {
         conn.body.clear();
         let channel = request.channel;
         if let Some(cookie) = &heading.cookie
-            && self.acks.set_cookie(channel, cookie)
+            && self.acks.take_cookies(channel, cookie)
         {
             self.acks.lose_channel(channel, cx);
             self.replace_channel(now, at, cx);
@@ -190,9 +190,7 @@ impl Hec {
     fn replace_channel(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let before = core::mem::replace(&mut conn.channel, self.acks.open_channel(conn.route, now, cx));
-        if let Some(cookie) = self.acks.cookie(before).map(ToOwned::to_owned) {
-            self.acks.set_cookie(conn.channel, &cookie);
-        }
+        self.acks.hand_cookies_on(before, conn.channel);
     }
 
     /// Nobody at the other end knows this channel any more: what waits in it goes again, under another GUID.
@@ -280,7 +278,7 @@ impl Hec {
         cx: &mut Context,
     ) {
         if let Some(cookie) = &answer.cookie
-            && self.acks.set_cookie(asked.channel, cookie)
+            && self.acks.take_cookies(asked.channel, cookie)
         {
             // Another indexer answered: it does not know these ids, and a `true` of it means another request.
             self.reset_channel(now, asked.channel, cx);

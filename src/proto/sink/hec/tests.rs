@@ -221,10 +221,25 @@ fn row_lb_with_cookie_is_sent_back_and_a_changed_cookie_resets_the_channel() {
     rig.push(1);
     let third = rig.only_request();
     assert_ne!(third.header("X-Splunk-Request-Channel"), first.header("X-Splunk-Request-Channel"));
-    assert_eq!(third.header("Cookie").as_deref(), Some("AWSALB=two"));
+    assert_eq!(third.header("Cookie").as_deref(), Some("AWSALB=two; b=2"), "one of another name stays");
     // The poll that was under way was answered elsewhere: whatever it says, it is about other requests.
     rig.answer(poll.conn, 200, &[], r#"{"acks":{"0":true}}"#);
     assert_eq!(rig.settled(), []);
+}
+
+#[test]
+fn a_cookie_that_is_new_with_every_answer_does_not_keep_anything_from_being_confirmed() {
+    let mut rig = Rig::new(params());
+    let mut lost = 0;
+    for number in 0..30_u64 {
+        rig.push(1);
+        let request = rig.take_requests().into_iter().find(|request| !request.head.contains("/ack "));
+        let request = request.expect("a request with events");
+        let cookie = format!("Set-Cookie: AWSALB=value-{number}; Path=/");
+        rig.answer(request.conn, 200, &[&cookie], &ok(Some(number)));
+        lost += rig.settled().iter().filter(|(.., how)| *how == Settled::Lost).count();
+    }
+    assert!((1..=8).contains(&lost), "{lost} were taken for moves");
 }
 
 #[test]
