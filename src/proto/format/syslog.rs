@@ -11,7 +11,8 @@
 //! Bounds: a frame ends with the record that reaches `limit`; a record is at most seven times its log and a header,
 //! and for each part of a split one a header more.
 //! Driven by: the pipeline, one call per frame. With [`Oversize::DeadLetter`] a record that is too long is written
-//! alone, into an empty `out`: after [`Encoded::before_oversize`] the caller comes again with another one.
+//! alone and without framing, into an empty `out`: after [`Encoded::before_oversize`] the caller comes again with
+//! another one.
 //! Spec: RFC 5424, RFC 3164, RFC 6587; see the parts.
 
 use super::hec::{Encoded, RecordContext};
@@ -184,7 +185,8 @@ impl SyslogEncoder {
                 self.shorten(&record, (wrote.seen.time, wrote.json), place, name, out)?;
                 return Ok(Fate { invalid, too_long: false });
             }
-            self.framer.close(place.mark, place.start, true, out);
+            // Nobody is sent it, so it stands without a frame around it.
+            out.drain(place.mark..place.start);
             return Ok(Fate { invalid, too_long: true });
         }
         self.framer.close(place.mark, place.start, true, out);
