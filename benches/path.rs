@@ -22,7 +22,9 @@ use prost::Message as _;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use sls2siem::proto::format::Encoder;
 use sls2siem::proto::format::hec::{HecEncoder, HecParams, RecordContext};
+use sls2siem::proto::format::syslog::{MessageForm, SyslogEncoder, SyslogParams};
 use sls2siem::proto::format::template::Template;
 use sls2siem::proto::ids::{Cursor, ShardId};
 use sls2siem::proto::sls::body::{Compression, Decompressor};
@@ -37,30 +39,55 @@ use floor::Aead;
 
 const RAW_BYTES: usize = 512 << 10;
 
+/// The formats whose way is measured: HEC, and RFC 5424 with octet counts around JSON and around pairs.
+const FORMS: [(&str, fn() -> Encoder); 3] =
+    [("hec", hec), ("syslog json", syslog_json), ("syslog kv", syslog_kv)];
+
+fn hec() -> Encoder {
+    let host = Template::parse("{__source__}").unwrap();
+    Encoder::Hec(HecEncoder::new(HecParams { host, ..HecParams::default() }))
+}
+
+fn syslog_json() -> Encoder {
+    syslog(MessageForm::Json)
+}
+
+fn syslog_kv() -> Encoder {
+    syslog(MessageForm::Kv("||".to_owned()))
+}
+
+fn syslog(message: MessageForm) -> Encoder {
+    let hostname = Template::parse("{__source__}").unwrap();
+    let app_name = Template::parse("{__topic__}").unwrap();
+    let params = SyslogParams { message, hostname, app_name, ..SyslogParams::default() };
+    Encoder::Syslog(Box::new(SyslogEncoder::new(params).unwrap()))
+}
+
 /// Everything between a compressed body and sealed records, with its buffers.
 struct Path {
     compressed: Vec<u8>,
     raw_bytes: usize,
     decompressor: Decompressor,
     raw: Vec<u8>,
-    encoder: HecEncoder,
+    encoder: Encoder,
     cursor: Cursor,
     frame: Vec<u8>,
+    packed: Vec<u8>,
     tls: ClientConnection,
 }
 
 impl Path {
-    fn new() -> Self {
+    fn new(encoder: Encoder) -> Self {
         let body = corpus::body(Profile::Access, RAW_BYTES);
-        let host = Template::parse("{__source__}").unwrap();
         Self {
             compressed: lz4_flex::block::compress(&body),
             raw_bytes: body.len(),
             decompressor: Decompressor::default(),
             raw: Vec::new(),
-            encoder: HecEncoder::new(HecParams { host, ..HecParams::default() }),
+            encoder,
             cursor: Cursor::new("MTcwMDAwMDAwMDAwMDAwMDAwMA=="),
             frame: Vec::with_capacity(2 * body.len()),
+            packed: Vec::new(),
             tls: session(),
         }
     }
@@ -83,18 +110,37 @@ impl Path {
 
     /// Seals the frame and gives the records to `wire`, a quarter of a megabyte at a time, as the driver does.
     fn seal(&mut self, wire: &mut impl io::Write) {
-        for piece in self.frame.chunks(256 << 10) {
-            self.tls.writer().write_all(piece).unwrap();
-            while self.tls.wants_write() {
-                self.tls.write_tls(wire).unwrap();
-            }
-        }
+        seal(&mut self.tls, &self.frame, wire);
+    }
+
+    fn gzip(&mut self) {
+        gzip(&self.frame, &mut self.packed);
+    }
+
+    fn seal_packed(&mut self) {
+        seal(&mut self.tls, &self.packed, &mut Nowhere);
+    }
+
+    fn memory_with_gzip(&mut self) {
+        self.decompress();
+        self.transcode();
+        self.gzip();
+        self.seal_packed();
     }
 
     fn memory(&mut self) {
         self.decompress();
         self.transcode();
         self.seal(&mut Nowhere);
+    }
+}
+
+fn seal(tls: &mut ClientConnection, bytes: &[u8], wire: &mut impl io::Write) {
+    for piece in bytes.chunks(256 << 10) {
+        tls.writer().write_all(piece).unwrap();
+        while tls.wants_write() {
+            tls.write_tls(wire).unwrap();
+        }
     }
 }
 
@@ -185,20 +231,23 @@ fn gzip(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 fn stages(criterion: &mut Criterion<CpuTime>) {
-    let mut path = Path::new();
-    path.memory();
-    let mut group = criterion.benchmark_group("path");
-    group.throughput(Throughput::Bytes(path.raw_bytes as u64));
-    group.bench_function("decompress", |bencher| bencher.iter(|| path.decompress()));
-    group.bench_function("transcode", |bencher| bencher.iter(|| path.transcode()));
-    group.bench_function("seal", |bencher| bencher.iter(|| path.seal(&mut Nowhere)));
-    group.bench_function("memory", |bencher| bencher.iter(|| path.memory()));
-    let mut packed = Vec::new();
-    group.bench_function("gzip of its output", |bencher| bencher.iter(|| gzip(&path.frame, &mut packed)));
-    group.bench_function("prost and serde_json, no TLS", |bencher| {
-        bencher.iter(|| plain(&path.compressed, path.raw_bytes));
-    });
-    group.finish();
+    for (form, encoder) in FORMS {
+        let mut path = Path::new(encoder());
+        path.memory();
+        let mut group = criterion.benchmark_group(format!("path, {form}"));
+        group.throughput(Throughput::Bytes(path.raw_bytes as u64));
+        group.bench_function("decompress", |bencher| bencher.iter(|| path.decompress()));
+        group.bench_function("transcode", |bencher| bencher.iter(|| path.transcode()));
+        group.bench_function("seal", |bencher| bencher.iter(|| path.seal(&mut Nowhere)));
+        group.bench_function("memory", |bencher| bencher.iter(|| path.memory()));
+        if form == "hec" {
+            group.bench_function("gzip of its output", |bencher| bencher.iter(|| path.gzip()));
+            group.bench_function("prost and serde_json, no TLS", |bencher| {
+                bencher.iter(|| plain(&path.compressed, path.raw_bytes));
+            });
+        }
+        group.finish();
+    }
 }
 
 criterion_group! {
@@ -228,7 +277,7 @@ fn cost(mut work: impl FnMut()) -> f64 {
 fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
-    let mut path = Path::new();
+    let mut path = Path::new(hec());
     path.memory();
     let megabytes = path.raw_bytes as f64 / 1e6;
     let (mut sealed, mut opened) = (path.frame.clone(), path.compressed.clone());
@@ -251,13 +300,12 @@ fn main() {
     ];
     let floor: f64 = parts.iter().map(|(_, cost)| cost).sum();
     let decompress = cost(|| path.decompress());
-    let transcode = cost(|| path.transcode());
-    let seal = cost(|| path.seal(&mut Nowhere));
-    let memory = cost(|| path.memory());
+    let gzip = cost(|| path.gzip());
+    let seal_packed = cost(|| path.seal_packed());
+    let with_gzip = cost(|| path.memory_with_gzip());
     let mut sockets = (floor::spring(), floor::drain());
-    let whole = cost(|| whole(&mut path, &mut opened, aead, &mut sockets));
     println!(
-        "\nCPU µs per raw MB (lz4 {:.1}, output {:.2} times the logs)",
+        "\nCPU µs per raw MB (lz4 {:.1}, output of HEC {:.2} times the logs)",
         path.raw_bytes as f64 / path.compressed.len() as f64,
         path.frame.len() as f64 / path.raw_bytes as f64
     );
@@ -265,26 +313,49 @@ fn main() {
         println!("  floor: {name:<28}{:8.0}", cost / megabytes);
     }
     println!("  floor: sum {:>32.0}", floor / megabytes);
-    for (name, cost) in [
-        ("decompress", decompress),
-        ("count and transcode", transcode),
-        ("seal with rustls", seal),
-        ("in memory, all", memory),
-        ("with sockets, all", whole),
-    ] {
-        println!("  path:  {name:<28}{:8.0}", cost / megabytes);
+    println!("  path:  {:<28}{:8.0}", "decompress", decompress / megabytes);
+    let mut rates = Vec::new();
+    let mut transcode_hec = 0.0;
+    for (form, encoder) in FORMS {
+        let mut path = Path::new(encoder());
+        path.memory();
+        let transcode = cost(|| path.transcode());
+        let seal = cost(|| path.seal(&mut Nowhere));
+        let memory = cost(|| path.memory());
+        let whole = cost(|| whole(&mut path, &mut opened, aead, &mut sockets));
+        if form == "hec" {
+            transcode_hec = transcode;
+        }
+        for (name, cost) in [
+            ("count and transcode", transcode),
+            ("seal with rustls", seal),
+            ("in memory, all", memory),
+            ("with sockets, all", whole),
+        ] {
+            println!("  path, {form}: {name:<28}{:8.0}", cost / megabytes);
+        }
+        rates.push((form, whole));
     }
+    let sum = decompress + transcode_hec + gzip + seal_packed;
+    println!(
+        "  with gzip, in memory: {:.0}; the sum of its parts {:.0}: {:.2} times",
+        with_gzip / megabytes,
+        sum / megabytes,
+        with_gzip / sum
+    );
     println!(
         "  AES-128-GCM: aws-lc {:.0} MB/s, ring {:.0} MB/s",
         path.frame.len() as f64 / by_aws,
         path.frame.len() as f64 / by_ring
     );
-    println!(
-        "floor {:.0} raw MB per CPU-s; path {:.0}: {:.2} of the floor",
-        1e6 * megabytes / floor,
-        1e6 * megabytes / whole,
-        floor / whole
-    );
+    println!("floor {:.0} raw MB per CPU-s", 1e6 * megabytes / floor);
+    for (form, whole) in rates {
+        println!(
+            "path, {form}: {:.0} raw MB per CPU-s, {:.2} of the floor of HEC",
+            1e6 * megabytes / whole,
+            floor / whole
+        );
+    }
 }
 
 /// The path between two sockets.
