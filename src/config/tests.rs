@@ -136,6 +136,17 @@ fn defaults_are_those_of_the_reference() {
 }
 
 #[test]
+fn templates_of_hec_are_checked_with_everything_else() {
+    let keys = ["index", "sourcetype", "source", "host"];
+    let lines: String = keys.iter().map(|key| format!("{key} = \"a{{b\"\n")).collect();
+    let text = mistakes(&format!("[hec]\n{lines}fields = {{ level = \"{{\" }}\n"));
+    for key in keys.into_iter().chain(["fields"]) {
+        assert!(text.contains(&format!("hec.{key}")), "{key}: {text}");
+    }
+    assert_eq!(text.matches("is not a template").count(), 5, "{text}");
+}
+
+#[test]
 fn six_names_and_two_are_a_whole_set_up() {
     let loaded = from_env(&WHOLE_ENV).unwrap();
     let sls = &loaded.config.pipelines[0].sls;

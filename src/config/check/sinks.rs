@@ -45,7 +45,7 @@ impl Checker<'_> {
         }
         let tls = self.tls(at);
         let event = self.event(at);
-        let fields = self.text_map(at, "fields");
+        let fields = self.template_map(at, "fields");
         let json_fields: BTreeMap<String, Vec<String>> =
             self.table(at, "json_fields").iter().map(|(topic, raw)| (topic.clone(), list_of(raw))).collect();
         if self.flag(at, "event_id") && fields.contains_key("event_id") {
@@ -63,10 +63,10 @@ impl Checker<'_> {
                 _ => HecAck::Auto,
             },
             ack_timeout: self.span(at, "ack_timeout"),
-            index: self.text(at, "index"),
-            sourcetype: self.text(at, "sourcetype"),
-            source: self.text(at, "source"),
-            host: self.text(at, "host"),
+            index: self.template(at, "index"),
+            sourcetype: self.template(at, "sourcetype"),
+            source: self.template(at, "source"),
+            host: self.template(at, "host"),
             event,
             json_fields,
             fields,
