@@ -42,18 +42,25 @@ pub(crate) enum Kind {
     RsyslogTls,
     RsyslogRelp,
     RsyslogRelpTls,
+    RsyslogUdp,
+    /// Over TCP, with the text taken apart by liblognorm's parser of CEF.
+    RsyslogCef,
     SyslogNgTcp,
     SyslogNgTls,
+    SyslogNgUdp,
+    /// Over TCP in lines of RFC 3164.
+    SyslogNgBsd,
 }
 
 impl Kind {
     pub(crate) const fn is_rsyslog(self) -> bool {
-        !matches!(self, Self::SyslogNgTcp | Self::SyslogNgTls)
+        !matches!(self, Self::SyslogNgTcp | Self::SyslogNgTls | Self::SyslogNgUdp | Self::SyslogNgBsd)
     }
 
     const fn scheme(self) -> &'static str {
         match self {
-            Self::RsyslogTcp | Self::SyslogNgTcp => "tcp",
+            Self::RsyslogTcp | Self::RsyslogCef | Self::SyslogNgTcp | Self::SyslogNgBsd => "tcp",
+            Self::RsyslogUdp | Self::SyslogNgUdp => "udp",
             Self::RsyslogTls | Self::SyslogNgTls => "tls",
             Self::RsyslogRelp => "relp",
             Self::RsyslogRelpTls => "relp+tls",
@@ -109,7 +116,7 @@ impl Daemon {
         let _gone = fs::remove_file(self.path("pid"));
         let libraries =
             [lib, self.root.0.join("lib/x86_64-linux-gnu"), self.root.0.join("usr/lib/syslog-ng")];
-        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
+        command.env("TZ", "UTC").env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().expect("the daemon starts"));
         let end = Instant::now() + PATIENCE;
@@ -187,7 +194,19 @@ impl Daemon {
             Kind::RsyslogRelpTls => format!(
                 "input(type=\"imrelp\" address=\"127.0.0.1\" port=\"{port}\" maxDataSize=\"256k\" {relp_tls})"
             ),
+            // The stream beside it tells the test that the daemon listens.
+            Kind::RsyslogUdp => format!(
+                "module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" rcvbufSize=\"4m\")\n\
+                 input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")"
+            ),
             _ => format!("input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")"),
+        };
+        let (parser, template) = match self.kind {
+            Kind::RsyslogCef => (
+                "module(load=\"mmnormalize\")\naction(type=\"mmnormalize\" rule=[\"rule=:%cef:cef%\"])\n",
+                "tree",
+            ),
+            _ => ("", "fields"),
         };
         let property = |(name, property): &(&str, &str)| {
             format!("  property(outname=\"{name}\" name=\"{property}\" format=\"jsonf\")\n")
@@ -203,26 +222,40 @@ impl Daemon {
              module(load=\"imrelp\" tls.tlslib=\"openssl\")\n\
              template(name=\"fields\" type=\"list\" option.jsonf=\"on\") {{\n{properties}\
              \x20 property(outname=\"stamp\" name=\"timereported\" dateFormat=\"rfc3339\" format=\"jsonf\")\n}}\n\
+             template(name=\"tree\" type=\"string\" string=\"%$!%\\n\")\n\
              {input}\n\
-             action(type=\"omfile\" file=\"{out}\" template=\"fields\")\n",
+             {parser}\
+             action(type=\"omfile\" file=\"{out}\" template=\"{template}\")\n",
             out = self.out().display(),
         )
     }
 
     fn syslog_ng(&self, longest: usize) -> String {
         let (dir, port) = (self.dir.path().display(), self.port);
+        let (driver, also) = match self.kind {
+            Kind::SyslogNgBsd => ("network", String::new()),
+            Kind::SyslogNgUdp => {
+                let beside = format!("network(transport(\"tcp\") ip(\"127.0.0.1\") port({port}));");
+                ("syslog", beside)
+            }
+            _ => ("syslog", String::new()),
+        };
         let transport = match self.kind {
+            Kind::SyslogNgUdp => "transport(\"udp\") so-rcvbuf(4194304)".to_owned(),
             Kind::SyslogNgTls => format!(
                 "transport(\"tls\") tls(key-file(\"{dir}/server.key\") cert-file(\"{dir}/server.pem\") \
                  ca-file(\"{dir}/ca.pem\") peer-verify(required-trusted))"
             ),
             _ => "transport(\"tcp\")".to_owned(),
         };
+        let bounds = match self.kind {
+            Kind::SyslogNgUdp => "",
+            _ => "max-connections(100) log-iw-size(10000)",
+        };
         format!(
             "@version: 3.38\n\
              options {{ keep-hostname(yes); use-dns(no); log-msg-size({longest}); stats-freq(0); threaded(no); }};\n\
-             source s {{ syslog({transport} ip(\"127.0.0.1\") port({port}) max-connections(100) \
-             log-iw-size(10000)); }};\n\
+             source s {{ {driver}({transport} ip(\"127.0.0.1\") port({port}) {bounds}); {also} }};\n\
              destination d {{ file(\"{out}\" template(\"$(format-json --scope none host=$HOST app=$PROGRAM pid=$PID \
              msgid=$MSGID facility=int($FACILITY_NUM) severity=int($LEVEL_NUM) stamp=$ISODATE sdata=$SDATA \
              msg=$MSG)\\n\")); }};\n\

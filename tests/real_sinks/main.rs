@@ -19,6 +19,8 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "the rig waits for other processes on the machine's clock")]
 
+mod bsd;
+mod cef;
 mod certs;
 mod daemon;
 #[path = "../conformance/forwarder.rs"]

@@ -53,7 +53,7 @@ pub(crate) fn source(shard: u32) -> String {
 }
 
 /// Word and severity of a log.
-fn level(seq: Seq) -> (&'static str, u64) {
+pub(crate) fn level(seq: Seq) -> (&'static str, u64) {
     let levels = [("error", 3), ("WARN", 4), ("info", 6), ("debug", 7), ("critical", 2), ("strange", 6)];
     levels[usize::try_from(seq.number).unwrap() % levels.len()]
 }
