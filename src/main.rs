@@ -1,11 +1,14 @@
 //! The program: reads the command line, hands over, exits with a code.
 
-use std::process::ExitCode;
+use std::panic;
+use std::process::{self, ExitCode};
 
 use sls2siem::cli::{self, Command};
 use sls2siem::config::Environment;
+use sls2siem::report::Exit;
 
 fn main() -> ExitCode {
+    end_with_the_first_bug();
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -26,6 +29,21 @@ fn main() -> ExitCode {
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };
     exit.into()
+}
+
+/// A panic on any thread is a bug of ours, and nothing is known about the state behind it: the process ends at once and
+/// its supervisor starts it again. Checkpoints never run ahead, so that costs duplicates and no logs.
+fn end_with_the_first_bug() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        usual(info);
+        eprintln!(
+            "sls2siem {} has a bug and ends - the text above is its cause - nothing is lost: no checkpoint is ahead of \
+             what the sink has acknowledged - start it again (systemd does), and report the text",
+            env!("CARGO_PKG_VERSION")
+        );
+        process::exit(i32::from(Exit::Bug as u8));
+    }));
 }
 
 /// The variables of this process. What is not UTF-8 is kept readable: where it matters it is refused by name.
