@@ -42,7 +42,11 @@ pub(crate) struct Listener {
 impl Listener {
     /// The first connections are treated so, all later ones well.
     pub(crate) fn start(relp: bool, manners: &[Manner]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), relp, manners)
+    }
+
+    /// On a socket that somebody else has made.
+    pub(crate) fn on(listener: TcpListener, relp: bool, manners: &[Manner]) -> Self {
         let address = listener.local_addr().unwrap();
         let (say, inbox) = channel();
         let mut manners = VecDeque::from(manners.to_vec());

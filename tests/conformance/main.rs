@@ -24,6 +24,7 @@ mod check;
 mod exact;
 mod faults;
 mod forwarder;
+mod half_open;
 mod handover;
 mod hec_rows;
 mod listener;

@@ -9,7 +9,7 @@ use crate::listener::{Listener, Manner};
 use crate::rig::{PATIENCE, Rig};
 
 /// An emulator with logs that carry their number.
-fn rig(records: u64) -> Rig {
+pub(crate) fn rig(records: u64) -> Rig {
     let mut rig = Rig::new();
     rig.payload = Payload::new(Profile::AccessLog, 7).with_logs_per_group(50);
     rig.fill(records);
@@ -17,7 +17,7 @@ fn rig(records: u64) -> Rig {
 }
 
 /// A forwarder with this in place of HEC.
-fn forwarder(rig: &Rig, endpoints: &[String]) -> Start {
+pub(crate) fn forwarder(rig: &Rig, endpoints: &[String]) -> Start {
     rig.forwarder()
         .set("hec.endpoints", "[]")
         .set("syslog.endpoints", format!("{endpoints:?}"))
@@ -26,7 +26,7 @@ fn forwarder(rig: &Rig, endpoints: &[String]) -> Start {
         .set("syslog.batch_age", "50ms")
 }
 
-fn url(scheme: &str, listener: &Listener) -> String {
+pub(crate) fn url(scheme: &str, listener: &Listener) -> String {
     format!("{scheme}://{}", listener.address)
 }
 
