@@ -62,7 +62,12 @@ impl Header {
             id: format!("[{id}").into_bytes(),
             params: params.iter().map(param).collect(),
         };
-        let lines = if Framer::is_line(params.framing) { Escapes::lines() } else { Escapes::none() };
+        // In a value of structured data a backslash is written as two, also the one that stands for a line break.
+        let lines = if Framer::is_line(params.framing) {
+            Escapes::none().with(b'\n', b"\\\\n").with(b'\r', b"\\\\r").with(0, b"\\\\0")
+        } else {
+            Escapes::none()
+        };
         Self {
             form,
             stamp: Stamp::new(form, params.precision, params.utc_offset_secs),

@@ -141,7 +141,7 @@ fn structured_data_is_grouped_escaped_and_left_out_where_empty() {
         ("meta", &[("sequenceId", "1")]),
     ];
     let line = lines(with(data), &body);
-    let text = " [sls@32473 topic=\"web\" q=\"a\\\"b\\\\c\\]d\\n\"][meta sequenceId=\"1\"] {";
+    let text = " [sls@32473 topic=\"web\" q=\"a\\\"b\\\\c\\]d\\\\n\"][meta sequenceId=\"1\"] {";
     assert!(line.contains(text), "{line}");
     let counted = parsed(&with(data), &body).remove(0);
     assert_eq!(counted.data[0].1[1], ("q".to_owned(), "a\"b\\c]d\n".to_owned()), "a line break stays");

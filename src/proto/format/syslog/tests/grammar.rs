@@ -186,7 +186,12 @@ fn structured_data(cursor: &mut Cursor<'_>) -> Vec<(String, Vec<(String, String)
                         break;
                     }
                     [b']', ..] => panic!("] inside of a value: {cursor:?}"),
-                    [b'\\', byte @ (b'"' | b'\\' | b']'), rest @ ..] | [byte, rest @ ..] => {
+                    [b'\\', byte @ (b'"' | b'\\' | b']'), rest @ ..] => {
+                        value.push(*byte);
+                        cursor.0 = rest;
+                    }
+                    [b'\\', ..] => panic!("a backslash that escapes nothing: {cursor:?}"),
+                    [byte, rest @ ..] => {
                         value.push(*byte);
                         cursor.0 = rest;
                     }
