@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -391,7 +392,10 @@ fn list_of(raw: &Raw) -> Vec<String> {
 }
 
 pub(super) fn builtin(key: &Key) -> Option<Raw> {
-    let mut settings = Settings::default();
-    settings.read_toml(&super::defaults(), &|_| Origin::Default);
-    settings.at(None, key).map(|setting| setting.raw.clone())
+    static BUILTIN: LazyLock<Settings> = LazyLock::new(|| {
+        let mut settings = Settings::default();
+        settings.read_toml(&super::defaults(), &|_| Origin::Default);
+        settings
+    });
+    BUILTIN.at(None, key).map(|setting| setting.raw.clone())
 }
