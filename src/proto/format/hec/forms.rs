@@ -145,7 +145,9 @@ fn sample_text(
             out.extend_from_slice(b"[\"");
             out.extend_from_slice(itoa::Buffer::new().format(nanos).as_bytes());
             out.extend_from_slice(b"\"]");
-        } else if let Some(text) = nested_json(last.key, last.value, nested) {
+        } else if let Some(text) =
+            nested_json(last.key, last.value, nested).filter(|_| last.prefix.is_empty())
+        {
             spaced(text, out);
         } else {
             out.push(b'"');

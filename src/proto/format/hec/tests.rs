@@ -465,6 +465,23 @@ fn sample_text_keeps_the_place_of_the_first_and_the_value_of_the_last() {
 }
 
 #[test]
+fn a_tag_that_is_named_like_a_json_field_is_no_such_field() {
+    let tags = vec![Pair { key: b"event".to_vec(), value: b"[1]".to_vec() }];
+    let topic = Some(b"t".to_vec());
+    let group = Group { logs: vec![log(5, None, &[("event", "[2]")])], topic, source: None, tags };
+    let body = List { groups: vec![group] }.encode_to_vec();
+    let params = |event| HecParams {
+        event,
+        json_fields: vec![("t".into(), vec!["event".into()])],
+        ..HecParams::default()
+    };
+    let (object, ..) = encode_all(params(EventForm::Object), &body, usize::MAX);
+    assert!(object.contains("\"__tag__:event\":\"[1]\",\"event\":[2]"), "{object}");
+    let (text, ..) = encode_all(params(EventForm::String), &body, usize::MAX);
+    assert!(text.contains("\\\"__tag__:event\\\": \\\"[1]\\\", \\\"event\\\": [2]"), "{text}");
+}
+
+#[test]
 fn fields_that_all_render_empty_are_left_out() {
     for name in ["{absent}", "{__tag__:absent}"] {
         let params = HecParams { fields: vec![("f".into(), template(name))], ..HecParams::default() };
