@@ -18,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 #[path = "fuzz/targets/lib.rs"]
+#[expect(unreachable_pub, reason = "they are the library of the fuzz workspace")]
 mod targets;
 
 type Target = fn(&[u8]);
