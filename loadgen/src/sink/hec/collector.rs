@@ -160,6 +160,7 @@ fn poll(shared: &Shared, call: Call<'_>) -> Answer {
         return Err(Reply::code(9));
     }
     let Ok(question) = serde_json::from_slice::<Question>(call.body) else { return Err(Reply::code(6)) };
+    shared.store.store_due(call.now);
     let states = shared
         .with_channels(call.instance, |channels| channels.poll(&channel, &question.acks, call.now))
         .unwrap_or_default();

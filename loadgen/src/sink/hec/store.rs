@@ -3,13 +3,14 @@
 //! Why: with indexer acknowledgement a 200 means "looks valid"; what a crash takes away between that and the ack is the
 //! loss that a forwarder must survive. So events wait here until their ack is due, and a crash forgets those.
 //! Invariants: 1. an event is stored when its data is due, or at once where there is no ack. 2. `receive` numbers grow
-//! in the order of arrival.   Bounds: events are kept only if asked for; otherwise a few words each until due.
+//! in the order of arrival. 3. what was confirmed is in the file, whatever becomes of this process.
+//! Bounds: events are kept only if asked for; otherwise a few words each until due.
 //! Driven by: `collector` and `conn` of one or several servers.   Spec: hec.md 7.
 #![expect(clippy::disallowed_types, reason = "a test server: several threads note what they stored")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -149,6 +150,11 @@ impl Store {
             }
             _ => inner.store(events),
         }
+    }
+
+    /// What is due by now is stored: called before an id is told to be safe.
+    pub(super) fn store_due(&self, now: Instant) {
+        self.lock().settle(now);
     }
 
     /// An orderly stop of one indexer: what it holds is written.
@@ -311,6 +317,11 @@ impl Inner {
             if self.keep {
                 self.events.push(event);
             }
+        }
+        // What is answered or told after this survives the sudden death of this process.
+        if let Some(Err(why)) = self.out.as_mut().map(Write::flush) {
+            tracing::error!("cannot write the stored events: {why}; no more are written");
+            self.out = None;
         }
     }
 }

@@ -283,7 +283,8 @@ impl Inner {
             "valid": parsed.is_some(),
             "message": String::from_utf8_lossy(bytes),
         });
-        if let Err(why) = writeln!(out, "{line}") {
+        // Flushed before it is answered: it survives the sudden death of this process.
+        if let Err(why) = writeln!(out, "{line}").and_then(|()| out.flush()) {
             tracing::error!("cannot write a message: {why}; no more are written");
             self.out = None;
         }
