@@ -271,6 +271,9 @@ impl Acks {
         struct Answer {
             acks: BTreeMap<String, bool>,
         }
+        if !super::answer::is_shallow(body) {
+            return false;
+        }
         let Ok(answer) = simd_json::serde::from_slice::<Answer>(body) else { return false };
         let key = poll.channel;
         let Some(channel) = self.channels.get_mut(&key) else { return true };

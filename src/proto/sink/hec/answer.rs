@@ -3,7 +3,7 @@
 //! Why: splunkd says "no" in some thirty ways, and the harmless-looking ones lose data in other senders: a 200
 //! with an unreadable body is not a receipt, a 400 may mean that half of the frame is stored.
 //! Invariants: 1. only a 2xx whose body says success confirms anything. 2. nothing here ever means "drop".
-//! Bounds: bodies are at most [`BODY_BYTES_MAX`]; text kept for operators is at most 200 characters.
+//! Bounds: bodies are at most [`BODY_BYTES_MAX`] and [`DEPTH_MAX`] deep; text kept for operators is at most 200 characters.
 //! Driven by: `sink::hec` with each complete response. Spec: `README.md` troubleshooting; Splunk "HTTP Event
 //! Collector" error codes 0-28.
 
@@ -14,6 +14,9 @@ use crate::proto::ids::AckId;
 
 /// Longest body of an answer that is read.
 pub const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// Deepest nesting of an answer that is read. HEC answers with an object of plain values; a poll with one more level.
+pub const DEPTH_MAX: usize = 32;
 
 /// What to do with the frame.
 #[derive(Debug, PartialEq)]
@@ -88,7 +91,11 @@ pub fn judge(
 ) -> Judgement {
     let records = sent.records;
     let excerpt = excerpt_of(body);
-    let parsed = simd_json::serde::from_slice_with_buffers::<Body>(body, scratch).ok();
+    let parsed = if is_shallow(body) {
+        simd_json::serde::from_slice_with_buffers::<Body>(body, scratch).ok()
+    } else {
+        None
+    };
     let readable = parsed.is_some();
     let parsed = parsed.unwrap_or_default();
     let ack_id = parsed.ack_id.map(AckId);
@@ -133,6 +140,30 @@ fn accepted_prefix(answer: &HecAnswer, ack_id: Option<AckId>, records: u32) -> O
         _ => return None,
     };
     u32::try_from(refused).ok().filter(|refused| *refused < records)
+}
+
+/// True where the text nests no deeper than [`DEPTH_MAX`]: the parser calls itself for every level that it skips, and has no
+/// bound of its own. Brackets in strings do not count.
+pub fn is_shallow(text: &[u8]) -> bool {
+    let (mut depth, mut rest) = (0_usize, text.iter());
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(inside) = rest.next().filter(|inside| **inside != b'"') {
+                    if *inside == b'\\' {
+                        rest.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return false;
+        }
+    }
+    true
 }
 
 fn excerpt_of(body: &[u8]) -> String {
@@ -189,6 +220,23 @@ mod tests {
             "[]",
         ] {
             assert!(matches!(read(200, body), Judgement::Again { ambiguous: true, .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_no_answer_and_costs_no_stack() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            format!(r#"{{"text":"Success","code":0,"x":{open}{close}}}"#)
+        };
+        assert!(matches!(read(200, &nested(DEPTH_MAX - 1)), Judgement::Taken { .. }));
+        for depth in [DEPTH_MAX, 500_000] {
+            assert!(matches!(read(200, &nested(depth)), Judgement::Again { ambiguous: true, .. }), "{depth}");
+        }
+        let quoted = format!(r#"{{"text":"\\\"{}","code":0}}"#, "[{".repeat(1_000));
+        assert!(matches!(read(200, &quoted), Judgement::Taken { .. }), "brackets in a string nest nothing");
+        for cut in ["\"", "\"\\", "[\"\\\""] {
+            assert!(is_shallow(cut.as_bytes()), "{cut}");
         }
     }
 
