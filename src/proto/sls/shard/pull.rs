@@ -61,6 +61,8 @@ struct Asked {
     count: u32,
     compressed: Vec<u8>,
     head: Option<PullHead>,
+    /// Bytes of the body that are paid for.
+    paid: u64,
     began: Instant,
     retried: bool,
     compression: Compression,
@@ -110,8 +112,8 @@ impl Pull {
         let compressed = around.source.take_buffer();
         let retried = core::mem::take(&mut self.retried);
         let compression = around.source.compression();
-        self.asked =
-            Some(Asked { want, credit, count, compressed, head: None, began: now, retried, compression });
+        let (head, paid, began) = (None, 0, now);
+        self.asked = Some(Asked { want, credit, count, compressed, head, paid, began, retried, compression });
         match &self.link {
             Some(link) if link.open => self.write(now, shard, around),
             Some(_) => {}
@@ -209,6 +211,10 @@ impl Pull {
         if refused && asked.compressed.len() > ERROR_BYTES_MAX {
             return Err("an error answer of more than 1 MiB".to_owned());
         }
+        if let Some(head) = asked.head.as_ref().filter(|_| asked.compressed.len() as u64 > asked.paid) {
+            let (raw, found) = (head.raw_size, asked.compressed.len());
+            return Err(format!("a body of {found} bytes or more that becomes {raw}, as its header says"));
+        }
         Ok(Some(step))
     }
 
@@ -217,7 +223,7 @@ impl Pull {
         let (Some(link), Some(asked)) = (&self.link, &self.asked) else { return Ok(None) };
         let Some(head) = link.parser.head().filter(|head| head.status() == 200) else { return Ok(None) };
         let pull_head = PullHead::parse(&head, &asked.want.cursor).map_err(|error| error.to_string())?;
-        let wire = head.content_length().unwrap_or(pull_head.raw_size);
+        let wire = head.content_length().unwrap_or_else(|| compressed_max(pull_head.raw_size));
         Ok(self.admit(pull_head, wire, around))
     }
 
@@ -245,6 +251,7 @@ impl Pull {
         }
         // The size is known and paid for: the buffer need not grow, and move, with every piece.
         asked.compressed.reserve(usize::try_from(wire).unwrap_or(0));
+        asked.paid = wire;
         asked.head = Some(head);
         None
     }
@@ -335,6 +342,11 @@ impl Pull {
             around.source.give_buffer(asked.compressed);
         }
     }
+}
+
+/// The most that a body of this size can become by compressing it: no format adds as much as a part in 64.
+fn compressed_max(raw_size: u64) -> u64 {
+    raw_size.saturating_add(raw_size / 64).saturating_add(4096)
 }
 
 fn timed_out(timeout: Duration) -> Closed {
