@@ -173,6 +173,11 @@ impl Conn {
         self.offset > 0
     }
 
+    /// True where the oldest request is not written whole: no answer to it can be true yet.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.written == 0 && !self.requests.is_empty()
+    }
+
     /// The oldest request's first byte, where one is under way.
     pub(super) fn oldest_started(&self) -> Option<Instant> {
         self.requests.front().and_then(|request| request.started)

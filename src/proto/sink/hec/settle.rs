@@ -27,6 +27,12 @@ impl Hec {
     pub(super) fn handle_answer(&mut self, now: Instant, at: usize, cx: &mut Context) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Some(heading) = conn.parser.head().as_ref().map(Heading::of) else { return };
+        if (200..300).contains(&heading.status) && conn.is_unwritten() {
+            // Nobody can have stored what was not sent yet.
+            let detail = "an answer of success before the whole request was sent".to_owned();
+            self.break_conn(now, at, &Cause::Protocol(detail), cx);
+            return;
+        }
         let Some((request, whole)) = conn.answered(now) else {
             self.break_conn(now, at, &Cause::Protocol("an answer to no request".to_owned()), cx);
             return;

@@ -305,6 +305,24 @@ fn row_close_after_idle_and_a_stale_connection_is_no_trouble() {
 }
 
 #[test]
+fn success_before_the_whole_request_was_sent_confirms_nothing() {
+    let mut rig = Rig::new(params());
+    rig.takes = 600;
+    rig.push(50);
+    assert!(rig.take_requests().is_empty(), "a part of it is on its way");
+    let conn = *rig.open.first().unwrap();
+    rig.answer(conn, 200, &[], &ok(None));
+    assert_eq!(rig.settled(), []);
+    assert!(!rig.open.contains(&conn));
+    rig.takes = usize::MAX;
+    rig.pass(10 * SECOND);
+    let whole = rig.take_requests().into_iter().find(|seen| !seen.body.is_empty()).unwrap();
+    assert_eq!(whole.numbers().len(), 50);
+    rig.answer(whole.conn, 200, &[], &ok(None));
+    assert_eq!(rig.settled(), [(0, 50, Settled::Acked)]);
+}
+
+#[test]
 fn row_oversize_and_413_halve_and_the_cap_is_learned() {
     for too_large in [(413, "<html>Content-Length of N too large</html>"), (400, OVERSIZE)] {
         let mut rig = Rig::new(params());

@@ -85,6 +85,8 @@ pub(super) struct Rig {
     routes: std::collections::BTreeMap<ConnId, RouteId>,
     requests: Vec<Seen>,
     wire: std::collections::BTreeMap<ConnId, Vec<u8>>,
+    /// Bytes that the connections take.
+    pub(super) takes: usize,
     next: u32,
 }
 
@@ -105,6 +107,7 @@ impl Rig {
             routes: std::collections::BTreeMap::new(),
             requests: Vec::new(),
             wire: std::collections::BTreeMap::new(),
+            takes: usize::MAX,
             next: 0,
         };
         for endpoint in 0..endpoints {
@@ -221,8 +224,11 @@ impl Rig {
     }
 
     fn transmit(&mut self, conn: ConnId) {
-        while let Some(chunk) = self.hec.poll_transmit(self.now, conn) {
-            let bytes = chunk.to_vec();
+        while self.takes > 0
+            && let Some(chunk) = self.hec.poll_transmit(self.now, conn)
+        {
+            let bytes = chunk.get(..self.takes).unwrap_or(chunk).to_vec();
+            self.takes -= bytes.len();
             self.hec.handle_transmitted(self.now, conn, bytes.len(), &mut self.cx);
             self.wire.entry(conn).or_default().extend_from_slice(&bytes);
         }
