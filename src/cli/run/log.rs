@@ -40,10 +40,14 @@ pub(super) fn start(config: LogConfig, journal: Journal) -> LevelControl {
     LevelControl { handle }
 }
 
-/// Ours at the chosen level; libraries only when something is wrong.
+/// Ours at the chosen level; libraries only when something is wrong. The TLS library warns of what a peer says, as often as
+/// it says it: what comes of that is told once, as the trouble of a connection.
 fn filter(level: &str) -> Targets {
     let level: LevelFilter = level.parse().unwrap_or(LevelFilter::INFO);
-    Targets::new().with_target("sls2siem", level).with_default(level.min(LevelFilter::WARN))
+    Targets::new()
+        .with_target("sls2siem", level)
+        .with_target("rustls", level.min(LevelFilter::ERROR))
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 impl LevelControl {
