@@ -121,7 +121,12 @@ impl Forwarder {
 
     /// Waits for a line of the log that holds all of this, in this order.
     pub(crate) fn line(&mut self, parts: &[&str]) -> String {
-        let end = Instant::now() + PATIENCE;
+        self.line_within(parts, PATIENCE)
+    }
+
+    /// The same, with another bound.
+    pub(crate) fn line_within(&mut self, parts: &[&str], bound: Duration) -> String {
+        let end = Instant::now() + bound;
         let mut looked_at = 0;
         loop {
             self.stderr.take();
@@ -234,8 +239,17 @@ impl Forwarder {
 
     /// Resident memory in bytes.
     pub(crate) fn rss_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that was resident so far.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
