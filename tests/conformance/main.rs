@@ -28,6 +28,7 @@ mod half_open;
 mod handover;
 mod hec_rows;
 mod listener;
+mod memory;
 mod operate;
 mod preview;
 mod rig;
