@@ -3,7 +3,8 @@
 //! Why: splunkd says "no" in some thirty ways, and the harmless-looking ones lose data in other senders: a 200
 //! with an unreadable body is not a receipt, a 400 may mean that half of the frame is stored.
 //! Invariants: 1. only a 2xx whose body says success confirms anything. 2. nothing here ever means "drop".
-//! Bounds: bodies are at most [`BODY_BYTES_MAX`] and [`DEPTH_MAX`] deep; text kept for operators is at most 200 characters.
+//! Bounds: bodies are at most [`BODY_BYTES_MAX`] and [`DEPTH_MAX`] deep; text kept for operators is at most 200
+//! characters.
 //! Driven by: `sink::hec` with each complete response. Spec: `README.md` troubleshooting; Splunk "HTTP Event
 //! Collector" error codes 0-28.
 
