@@ -126,7 +126,7 @@ fn receivers() {
             serverclose_after_open,
             &["without having taken a message", "serverclose"],
         ),
-        relp("relp: refuses with a forged line", refuses_with_a_forged_line, &["syslog relp", "500"]),
+        relp("relp: refuses with a forged line", refuses_with_a_forged_line, &["syslog relp"]),
         relp("relp: garbage", http::garbage, &["does not speak RELP", "in place of a transaction number"]),
         relp("relp: no answer", http::never_answers, &["no answer to open within 3 s"]),
         relp("relp: resets", http::resets, &["broke the connection", "reset by peer"]),
