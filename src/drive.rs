@@ -48,6 +48,7 @@ use crate::proto::event::{Closed, Command, Report};
 use crate::proto::flow::Flow;
 use crate::proto::ids::EndpointId;
 use crate::proto::pipeline::{Params, Pipeline};
+use crate::proto::tap::{self, FrameCopy};
 use crate::proto::time::{Instant, UnixTime};
 
 /// A pipeline, as the process numbers them.
@@ -298,6 +299,18 @@ impl Executors {
             }
         }
         Ok(())
+    }
+
+    /// Begins to copy frames of a pipeline on one executor, until the other end of `copies` is dropped. What does not fit
+    /// there is left out; forwarding does not wait.
+    pub fn tap(
+        &self,
+        executor: usize,
+        id: PipelineId,
+        tap: tap::Params,
+        copies: async_channel::Sender<FrameCopy>,
+    ) -> Result<(), DriveError> {
+        self.order(executor, Order::Tap(id, tap, copies))
     }
 
     /// Begins to collect snapshots of all executors.

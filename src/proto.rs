@@ -20,4 +20,5 @@ pub mod pipeline;
 pub mod rng;
 pub mod sink;
 pub mod sls;
+pub mod tap;
 pub mod time;

@@ -11,6 +11,7 @@ use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::event::{Action, Closed, Command, Ledger, Report};
 use crate::proto::ids::{ConnId, EndpointId, LetterId, RouteId};
 use crate::proto::pipeline::Pipeline;
+use crate::proto::tap::{self, FrameCopy, TapId};
 use crate::proto::time::{Instant, UnixTime};
 
 /// One pipeline on one executor. All methods are synchronous and never block.
@@ -39,6 +40,14 @@ pub trait Core {
     fn handle_wall_clock(&mut self, now: Instant, wall: UnixTime);
     /// Another pipeline of this executor gave memory back.
     fn handle_credit(&mut self, now: Instant);
+    /// Somebody wants copies of frames.
+    fn attach_tap(&mut self, _now: Instant, _tap: tap::Params) {}
+    /// Nobody reads the copies of this tap any more.
+    fn detach_tap(&mut self, _id: TapId) {}
+    /// The next copy of a frame. Asked for while there is a tap.
+    fn poll_copy(&mut self) -> Option<(TapId, FrameCopy)> {
+        None
+    }
     /// The next plaintext to write on this connection.
     fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<&[u8]>;
     /// What to do next.
@@ -102,6 +111,18 @@ impl Core for Pipeline {
 
     fn handle_credit(&mut self, now: Instant) {
         self.handle_credit(now);
+    }
+
+    fn attach_tap(&mut self, now: Instant, tap: tap::Params) {
+        self.attach_tap(now, tap);
+    }
+
+    fn detach_tap(&mut self, id: TapId) {
+        self.detach_tap(id);
+    }
+
+    fn poll_copy(&mut self) -> Option<(TapId, FrameCopy)> {
+        self.poll_copy()
     }
 
     fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<&[u8]> {

@@ -18,7 +18,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::conn::Scratch;
 use super::core::Core;
-use super::pump::{Pump, Reports};
+use super::pump::{Copies, Pump, Reports};
 use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
@@ -27,6 +27,7 @@ use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, Command};
 use crate::proto::flow::Memory;
 use crate::proto::ids::{EndpointId, LetterId};
+use crate::proto::tap;
 
 /// Pause between two heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_millis(200);
@@ -50,6 +51,8 @@ pub(crate) enum Order {
     Letter(PipelineId, LetterId, Result<(), String>),
     /// An endpoint's TLS settings were read again.
     Tls(PipelineId, EndpointId, Box<tls::Client>),
+    /// Copies of a pipeline's frames are wanted here.
+    Tap(PipelineId, tap::Params, Copies),
     /// Send a snapshot here at every heartbeat.
     Watch(async_channel::Sender<Arc<Snapshot>>),
     /// End all connections, then the executor.
@@ -171,6 +174,11 @@ async fn serve(start: Start) {
                     pump.renew_tls(endpoint, *client);
                 }
             }
+            Order::Tap(id, tap, copies) => {
+                if let Some(pump) = room.pump(id) {
+                    pump.attach_tap(tap, copies);
+                }
+            }
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),
             Order::Shutdown => break,
         }
@@ -224,6 +232,9 @@ async fn heartbeat(room: Rc<Room>, core: usize, pulse: Arc<Pulse>, ended: Rc<Cel
             for pump in room.all_pumps() {
                 pump.with(|core, now| core.handle_wall_clock(now, wall));
             }
+        }
+        for pump in room.pumps.borrow().iter() {
+            pump.end_taps();
         }
         if !room.watchers.borrow().is_empty() {
             publish(&room, core, &pulse);

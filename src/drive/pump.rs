@@ -28,6 +28,7 @@ use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target, tls};
 use crate::dead_letter::Mailbox;
 use crate::proto::event::{Action, DeadLetter, Report, To};
 use crate::proto::ids::{ConnId, EndpointId, RouteId};
+use crate::proto::tap::{self, FrameCopy, TapId};
 use crate::proto::time::Instant;
 
 const ACTIONS_PER_TURN: usize = 4096;
@@ -36,6 +37,9 @@ const STUCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the reports of a pipeline go.
 pub(crate) type Reports = Sender<(ExecutorIndex, PipelineId, Report)>;
+
+/// Where copies of frames go. Bounded: one that does not fit is dropped, the sums in the next one tell.
+pub(crate) type Copies = async_channel::Sender<FrameCopy>;
 
 /// A pipeline at work.
 pub(crate) struct Pump {
@@ -53,6 +57,8 @@ pub(crate) struct Pump {
     armed: Cell<Option<Instant>>,
     rearm: Flag,
     more: Cell<bool>,
+    /// Who looks on: mostly nobody.
+    taps: RefCell<Vec<(TapId, Copies)>>,
 }
 
 /// Addresses of the SLS endpoint.
@@ -96,6 +102,7 @@ impl Pump {
             armed: Cell::new(None),
             rearm: Flag::default(),
             more: Cell::new(false),
+            taps: RefCell::default(),
         });
         wait::spawn(&room.gate, run_timer(Rc::clone(&pump)));
         // A new core may have something to do at once.
@@ -123,6 +130,15 @@ impl Pump {
             {
                 actions.push(action);
             }
+            let taps = self.taps.borrow();
+            while !taps.is_empty()
+                && let Some((id, copy)) = core.poll_copy()
+            {
+                if let Some((_, copies)) = taps.iter().find(|(of, _)| *of == id) {
+                    // Full: whoever looks on is slower than we are, and must not hold us up.
+                    let _dropped = copies.try_send(copy);
+                }
+            }
             (answer, core.poll_timeout())
         };
         self.more.set(actions.len() == ACTIONS_PER_TURN);
@@ -146,6 +162,25 @@ impl Pump {
         if let Some(target) = self.endpoints.get(usize::from(endpoint.0)) {
             target.tls.replace(Some(client));
         }
+    }
+
+    /// Somebody wants copies of frames.
+    pub(crate) fn attach_tap(&self, tap: tap::Params, copies: Copies) {
+        // One that has just ended must not take the place of this one.
+        self.end_taps();
+        self.taps.borrow_mut().push((tap.id, copies));
+        self.core.borrow_mut().attach_tap(clock::now(), tap);
+    }
+
+    /// Ends the taps whose copies nobody reads any more.
+    pub(crate) fn end_taps(&self) {
+        self.taps.borrow_mut().retain(|(id, copies)| {
+            let is_read = !copies.is_closed();
+            if !is_read {
+                self.core.borrow_mut().detach_tap(*id);
+            }
+            is_read
+        });
     }
 
     /// Ends everything; the core is not asked.

@@ -25,6 +25,7 @@ use super::sls::body::Decompressor;
 use super::sls::shard::{Around, Batch, Shard};
 use super::sls::sign::Credentials;
 use super::sls::source::{self, Source};
+use super::tap::{self, FrameCopy, TapId, Taps};
 use super::time::{Instant, UnixTime};
 
 /// Part of the pause between two pulls that may be left out.
@@ -73,6 +74,7 @@ pub struct Pipeline {
     fence: Fence,
     /// Shards that were given up while the sink had frames of theirs that it had begun.
     parting: Vec<(ShardId, Epoch)>,
+    taps: Taps,
 }
 
 /// Until when shards may be worked on.
@@ -124,6 +126,7 @@ impl Pipeline {
             stopped: false,
             fence: Fence::Open,
             parting: Vec::new(),
+            taps: Taps::default(),
         }
     }
 
@@ -281,6 +284,21 @@ impl Pipeline {
         self.run(now);
     }
 
+    /// Somebody wants copies of frames.
+    pub fn attach_tap(&mut self, now: Instant, tap: tap::Params) {
+        self.taps.attach(now, tap);
+    }
+
+    /// Nobody reads the copies of this tap any more.
+    pub fn detach_tap(&mut self, id: TapId) {
+        self.taps.detach(id);
+    }
+
+    /// The next copy of a frame for somebody who looks on.
+    pub fn poll_copy(&mut self) -> Option<(TapId, FrameCopy)> {
+        self.taps.poll_copy()
+    }
+
     /// The next plaintext for a connection; `None` when there is nothing to write now.
     pub fn poll_transmit(&mut self, now: Instant, conn: ConnId) -> Option<&[u8]> {
         if self.fence_passes(now) && self.has_work_of_lease() {
@@ -392,8 +410,13 @@ impl Pipeline {
                 continue;
             }
             let idle = !self.sink.carries(shard.id());
-            let sink = &mut self.sink;
-            let mut push = |frame: Frame| sink.push(frame);
+            let (sink, taps) = (&mut self.sink, &mut self.taps);
+            let mut push = |frame: Frame| {
+                if !taps.is_empty() {
+                    taps.handle_frame(now, &frame);
+                }
+                sink.push(frame);
+            };
             shard.transcode(now, idle, &self.batch, &mut around!(self), &mut push);
         }
     }

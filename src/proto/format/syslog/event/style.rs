@@ -19,6 +19,13 @@ impl Default for LeefDelimiter {
     }
 }
 
+impl LeefDelimiter {
+    /// The character.
+    pub fn byte(self) -> u8 {
+        self.0
+    }
+}
+
 impl FromStr for LeefDelimiter {
     type Err = &'static str;
 
