@@ -8,6 +8,7 @@
 //! Driven by: executors and control threads post every 200 ms; `admin` calls [`Registry::sample`] once a second.
 //! Spec: the names are fixed by the reference in README.md, "Metrics".
 
+mod document;
 mod exposition;
 mod history;
 mod journal;
@@ -23,6 +24,7 @@ use crate::proto::counters::{Counters, ShardGauge};
 use crate::proto::ids::ShardId;
 use crate::proto::time::Instant;
 
+pub use document::{ComplaintStatus, CoreStatus, FORMAT, PipelineStatus, PointStatus, ShardStatus, Status};
 pub use exposition::NAMES;
 pub use history::{POINTS_MAX, Point};
 pub use journal::{Complaint, Journal};

@@ -122,20 +122,9 @@ fn table_of_pipelines(out: &mut String, overview: &Overview) {
         add(out, format_args!("<td>{}", Rate(pipeline.sent_bytes_per_second)));
         add(out, format_args!("<td>{:.0}<td>{}", pipeline.acked_records_per_second, pipeline.shards.len()));
         add(out, format_args!("<td>{}", Span(Duration::from_secs(lag))));
-        add(out, format_args!("<td>{}<td>{}", Bytes(pipeline.totals.inflight_bytes), state(pipeline)));
+        add(out, format_args!("<td>{}<td>{}", Bytes(pipeline.totals.inflight_bytes), pipeline.state()));
     }
     out.push_str("</table>");
-}
-
-fn state(pipeline: &PipelineOverview) -> &'static str {
-    let alarms = pipeline.control.as_ref().map_or(0, |control| control.alarms.len());
-    match &pipeline.control {
-        None => "starting",
-        Some(control) if !control.member => "no lease",
-        Some(_) if pipeline.totals.held_shards > 0 => "held",
-        Some(_) if alarms > 0 => "trouble",
-        Some(_) => "ok",
-    }
 }
 
 fn section(out: &mut String, pipeline: &PipelineOverview, several: bool) {

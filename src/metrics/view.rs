@@ -59,6 +59,19 @@ pub struct PipelineOverview {
     pub history: Vec<HistoryPoint>,
 }
 
+impl PipelineOverview {
+    /// Its state in a word.
+    pub fn state(&self) -> &'static str {
+        match &self.control {
+            None => "starting",
+            Some(control) if !control.member => "no lease",
+            Some(_) if self.totals.held_shards > 0 => "held",
+            Some(control) if !control.alarms.is_empty() => "trouble",
+            Some(_) => "ok",
+        }
+    }
+}
+
 /// One shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardOverview {
