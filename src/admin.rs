@@ -1,22 +1,27 @@
-//! The admin page: metrics, health and a status page over HTTP, from published snapshots only.
+//! The admin page: metrics, health, a status page and taps over HTTP.
 //!
 //! Why: an operator and a load balancer must be able to ask at any time, also when every executor is busy or stuck;
 //! so one thread of its own answers, and nothing that is asked here reaches the planes.
-//! Invariants: 1. read-only: GET and HEAD, nothing else. 2. no secret is in a snapshot, so none can be shown.
-//! Bounds: 64 connections, each of one request, 16 KiB and ten seconds; what goes beyond is closed (`bounded`).
+//! Invariants: 1. read-only: GET and HEAD, nothing else. 2. no secret is in a snapshot, so none can be shown. 3. answers
+//! come from published snapshots. The one exception is a tap, which has to be switched on: it asks the executors for
+//! copies of frames, which they drop rather than wait (`tap`).
+//! Bounds: 64 connections, each of one request, 16 KiB and ten seconds (a tap: an hour); what goes beyond is closed
+//! (`bounded`).
 //! Driven by: `cli/run` starts it after the executors and stops it last.
-//! Spec: paths `/metrics /healthz /readyz /` of the reference in README.md.
+//! Spec: paths `/metrics /healthz /readyz /tap /` of the reference in README.md.
 
 mod bounded;
 mod page;
+pub mod tap;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
 use async_channel::{Receiver, Sender};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -24,7 +29,8 @@ use axum::routing::get;
 use futures_lite::future;
 
 use crate::metrics::Registry;
-use bounded::BoundedListener;
+use bounded::{BoundedListener, Life};
+use tap::{Door, TapSource};
 
 /// Why the admin page could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -72,21 +78,31 @@ impl AdminHandle {
     }
 }
 
-/// Starts the page. Every kind of address is accepted; the settings default to loopback.
+/// Starts the page. Every kind of address is accepted; the settings default to loopback. Taps are refused.
 pub fn start(listen: SocketAddr, registry: Registry) -> Result<AdminHandle, AdminError> {
+    start_with_tap(listen, registry, None)
+}
+
+/// As [`start`], with what a tap can look at.
+pub fn start_with_tap(
+    listen: SocketAddr,
+    registry: Registry,
+    tap: Option<TapSource>,
+) -> Result<AdminHandle, AdminError> {
     let refused = |source| AdminError::Listen { listen, source };
     let listener = TcpListener::bind(listen).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     let local_addr = listener.local_addr().map_err(refused)?;
     if !local_addr.ip().is_loopback() {
-        tracing::warn!(%local_addr, "the admin page can be read by everyone who reaches this address");
+        let logs = if tap.is_some() { ", logs by way of /tap included" } else { "" };
+        tracing::warn!(%local_addr, "the admin page can be read by everyone who reaches this address{logs}");
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Thread)?;
     let (stop, stopped) = async_channel::bounded(1);
     let thread = thread::Builder::new()
         .name("admin".to_owned())
-        .spawn(move || runtime.block_on(serve(listener, registry, stopped)))
+        .spawn(move || runtime.block_on(serve(listener, registry, Door::new(tap), stopped)))
         .map_err(AdminError::Thread)?;
     Ok(AdminHandle { local_addr, stop, thread: Some(thread) })
 }
@@ -94,7 +110,7 @@ pub fn start(listen: SocketAddr, registry: Registry) -> Result<AdminHandle, Admi
 /// How long answers under way may take when the page is stopped.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
-async fn serve(listener: TcpListener, registry: Registry, stopped: Receiver<()>) {
+async fn serve(listener: TcpListener, registry: Registry, door: Door, stopped: Receiver<()>) {
     let listener = match BoundedListener::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -107,7 +123,8 @@ async fn serve(listener: TcpListener, registry: Registry, stopped: Receiver<()>)
         let stopped = stopped.clone();
         async move { closed(&stopped).await }
     };
-    let server = axum::serve(listener, router(registry)).with_graceful_shutdown(asked_to_stop);
+    let service = router(registry, door, stopped.clone()).into_make_service_with_connect_info::<Life>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(asked_to_stop);
     let last_answers = async {
         closed(&stopped).await;
         tokio::time::sleep(STOP_TIME_MAX).await;
@@ -134,8 +151,14 @@ async fn closed(stopped: &Receiver<()>) {
     let _closed = stopped.recv().await;
 }
 
-fn router(registry: Registry) -> Router {
+fn router(registry: Registry, door: Door, stopped: Receiver<()>) -> Router {
+    let door = Arc::new(door);
+    let tap = move |ConnectInfo(life): ConnectInfo<Life>, query: RawQuery| async move {
+        door.answer(query.0.as_deref().unwrap_or_default(), stopped, || life.extend())
+    };
     Router::new()
+        // A HEAD would begin a tap for nobody.
+        .route("/tap", get(tap).head(|| async { StatusCode::METHOD_NOT_ALLOWED }))
         .route("/", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))

@@ -17,10 +17,12 @@ pub mod dead_letter;
 pub mod demo;
 mod group;
 pub mod manual;
+mod page;
 pub mod preview;
 pub mod run;
 pub mod seek;
 pub mod status;
+pub mod tap;
 
 /// The version, with the commit that it was built from where that is known.
 pub const VERSION: &str = env!("BUILD_VERSION");
@@ -54,6 +56,9 @@ pub enum Command {
     /// Print the frames that the sink would get; sends nothing and moves no checkpoint
     #[command(after_help = PREVIEW_EXAMPLES)]
     Preview(PreviewArgs),
+    /// Show events of a running process as they go to the sink, values hidden on request
+    #[command(after_help = TAP_EXAMPLES)]
+    Tap(TapArgs),
     /// Print the merged settings, secrets masked, and where each value came from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -130,6 +135,35 @@ pub struct PreviewArgs {
     /// Only this pipeline
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
+}
+
+/// `sls2siem tap`
+#[derive(Args, Clone, Debug, Default)]
+pub struct TapArgs {
+    /// Where settings come from; only [admin] is read.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// The admin page of the running process, instead of [admin] listen of the settings
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<String>,
+    /// Only this pipeline
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Only this shard
+    #[arg(long, value_name = "N")]
+    pub shard: Option<u32>,
+    /// End after so many events
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub number: Option<u64>,
+    /// End after so many seconds; after an hour it ends anyway
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: Option<u64>,
+    /// Hide the value of this field; may be repeated, or list several with commas
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    pub mask: Vec<String>,
+    /// Hide every value, show keys only
+    #[arg(long)]
+    pub mask_all: bool,
 }
 
 /// `sls2siem config`
@@ -327,6 +361,19 @@ Examples:
   sls2siem preview --set sls.start=end           of a new group, from the newest log on
 
 It begins at the checkpoints of the consumer group, or where [sls] start says if there are none";
+
+const TAP_EXAMPLES: &str = "\
+Examples:
+  sls2siem tap -n 10                             ten events, wherever they go
+  sls2siem tap --pipeline audit --shard 3 --seconds 30
+  sls2siem tap --mask password,token --mask client_ip | jq .event
+  sls2siem tap --mask-all -n 1                   which fields are there?
+  sls2siem tap --admin 127.0.0.1:9465
+
+The process that is looked at needs [admin] tap = true. Events are copies: at most 20 frames a second and core are
+taken, what is left out is said, forwarding does not wait. They were handed to the sink; that they arrived is not said.
+
+Exit code 0: enough, or stopped; 1: the connection broke; 64: no such pipeline; 69: no admin page there; 77: switched off";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

@@ -539,6 +539,8 @@ pub struct Pin {
 pub struct AdminConfig {
     /// None: off. Default `127.0.0.1:9465`.
     pub listen: Option<SocketAddr>,
+    /// Whether logs may be looked at there; default no. Memory: 2 MiB per tap, at most two.
+    pub tap: bool,
 }
 
 /// `[log]`
@@ -604,6 +606,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         Ok(config) => Ok(Loaded { config, settings }),
         Err(mistakes) => Err(mistake::finish(mistakes)),
     }
+}
+
+/// Reads `[admin]` alone: whoever asks the page of a running process need not be able to read its secrets.
+pub fn load_admin(sources: &Sources) -> Result<AdminConfig, ConfigError> {
+    let settings = merge(sources);
+    let places = secret::Places { credentials: None, beside: None };
+    check::check_admin(&settings, &places, sources).map_err(mistake::finish)
 }
 
 fn merge(sources: &Sources) -> Settings {

@@ -4,19 +4,24 @@
 //! connection for ever, and enough of them use up the process's file descriptors, which the data plane needs.
 //! Invariants: 1. a connection is counted from accept to drop.
 //! Bounds: [`CONNECTIONS_MAX`]; a further one is closed at once. [`REQUEST_BYTES_MAX`] and [`CONNECTION_TIME_MAX`]
-//! end a connection with an error that the HTTP server takes for a broken peer.
+//! (of a tap: [`EXTENDED_TIME_MAX`]) end a connection with an error that the HTTP server takes for a broken peer.
 //! Driven by: `axum::serve`, on one thread.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
+
+use super::tap::TAP_TIME_MAX;
 
 /// Connections at the same time.
 pub(super) const CONNECTIONS_MAX: usize = 64;
@@ -26,6 +31,25 @@ pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
 /// Life of a connection.
 pub(super) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Life of a connection whose answer is a tap: that, and a little for its last words.
+pub(super) const EXTENDED_TIME_MAX: Duration = TAP_TIME_MAX.saturating_add(Duration::from_secs(10));
+
+/// Lets one connection live longer.
+#[derive(Clone, Default)]
+pub(super) struct Life(Arc<AtomicBool>);
+
+impl Life {
+    pub(super) fn extend(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, BoundedListener>> for Life {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        stream.io().life.clone()
+    }
+}
 
 /// See the module.
 pub(super) struct BoundedListener {
@@ -61,6 +85,8 @@ impl axum::serve::Listener for BoundedListener {
                         inner,
                         bytes_left: REQUEST_BYTES_MAX,
                         end: Box::pin(tokio::time::sleep(self.life)),
+                        life: Life::default(),
+                        is_extended: false,
                         _counted: Arc::clone(&self.open),
                     };
                     return (stream, peer);
@@ -82,11 +108,17 @@ pub(super) struct BoundedStream {
     inner: TcpStream,
     bytes_left: usize,
     end: Pin<Box<Sleep>>,
+    life: Life,
+    is_extended: bool,
     _counted: Arc<()>,
 }
 
 impl BoundedStream {
     fn check_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.is_extended && self.life.0.load(Ordering::Relaxed) {
+            self.is_extended = true;
+            self.end.as_mut().reset(tokio::time::Instant::now() + EXTENDED_TIME_MAX);
+        }
         match self.end.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),

@@ -140,7 +140,9 @@ fn a_silent_client_is_cut_off_in_time() {
     runtime.block_on(async {
         let life = Duration::from_millis(300);
         let listener = BoundedListener::new(listener).expect("a listener").with_life(life);
-        let server = async { drop(axum::serve(listener, router(registry())).await) };
+        let (_stop, stopped) = async_channel::bounded(1);
+        let router = router(registry(), Door::new(None), stopped);
+        let server = async { drop(axum::serve(listener, router).await) };
         let done = async {
             while !client.is_finished() {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -11,6 +11,7 @@ mod log;
 pub(super) mod parts;
 mod reload;
 mod syslog;
+mod tap;
 
 use std::fmt::Display;
 use std::hash::{BuildHasher as _, RandomState};
@@ -77,8 +78,11 @@ fn forward(
     let start = StartSpec { cores: cores.clone(), memory_bytes: memory, abort_after: ABORT_AFTER };
     let executors = Arc::new(drive::start(&start).map_err(|error| refused(Exit::Failed)(&error))?);
     let registry = Registry::with_journal(info(loaded, cores), journal);
-    let admin = config.admin.listen.map(|listen| admin::start(listen, registry.clone())).transpose();
-    let admin = admin.map_err(|error| refused(Exit::Failed)(&error))?;
+    let admin = config
+        .admin
+        .listen
+        .map(|listen| admin::start_with_tap(listen, registry.clone(), tap::source(config, &executors)));
+    let admin = admin.transpose().map_err(|error| refused(Exit::Failed)(&error))?;
     if let Some(admin) = &admin {
         tracing::info!("admin page: http://{}/", admin.local_addr());
     }

@@ -17,7 +17,9 @@ use super::mistake::{Mistake, MistakeKind, Origin};
 use super::raw::{Raw, Setting, Settings, Slot};
 use super::schema::{self, Key, Kind};
 use super::secret::{self, Places};
-use super::{Config, DeadLetterConfig, PipelineConfig, SinkConfig, Sources, preset, units, value};
+use super::{
+    AdminConfig, Config, DeadLetterConfig, PipelineConfig, SinkConfig, Sources, preset, units, value,
+};
 
 mod process;
 mod sinks;
@@ -59,6 +61,29 @@ pub(super) fn check(settings: &Settings, places: &Places, sources: &Sources) -> 
     } else {
         Err(checker.mistakes)
     }
+}
+
+/// Checks `[admin]` and nothing else; a file that is no TOML is a mistake all the same.
+pub(super) fn check_admin(
+    settings: &Settings,
+    places: &Places,
+    sources: &Sources,
+) -> Result<AdminConfig, Vec<Mistake>> {
+    let unread = settings.mistakes.iter().filter(|mistake| mistake.kind == MistakeKind::Syntax);
+    let mut checker = Checker {
+        settings,
+        places,
+        env: &sources.env,
+        mistakes: unread.cloned().collect(),
+        warnings: Vec::new(),
+        looked_at: BTreeSet::new(),
+    };
+    for (slot, setting) in settings.iter().filter(|(slot, _)| slot.table == "admin") {
+        let found = schema::find(slot.table, slot.key).and_then(|key| value::check(slot, key, setting));
+        checker.mistakes.extend(found);
+    }
+    let admin = checker.admin();
+    if checker.mistakes.is_empty() { Ok(admin) } else { Err(checker.mistakes) }
 }
 
 /// Whose table is read.

@@ -240,6 +240,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("runtime", "pin", Kind::CountMap),
     key("runtime", "memory", Kind::Size { min: 16 * MIB, max: 1024 * GIB }),
     key("admin", "listen", Kind::Text),
+    key("admin", "tap", Kind::Flag),
     key("log", "level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"])),
     key("log", "format", Kind::Choice(&["text", "json"])),
 ];

@@ -37,4 +37,5 @@ mod side_by_side;
 mod stdout;
 mod syslog;
 mod syslog_strict;
+mod tap;
 mod vendor;

@@ -104,7 +104,7 @@ fn params(config: &SyslogConfig) -> Result<SyslogParams, String> {
 }
 
 /// UDP and RELP have boundaries of their own; their sinks write them.
-fn framing(config: &SyslogConfig) -> Framing {
+pub(super) fn framing(config: &SyslogConfig) -> Framing {
     let owned = |transport| {
         matches!(transport, SyslogTransport::Udp | SyslogTransport::Relp | SyslogTransport::RelpTls)
     };

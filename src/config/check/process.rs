@@ -88,7 +88,8 @@ impl Checker<'_> {
 
     pub(super) fn admin(&mut self) -> AdminConfig {
         let at = At::top("admin");
-        let Some(text) = self.text_or_none(at, "listen") else { return AdminConfig { listen: None } };
+        let tap = self.flag(at, "tap");
+        let Some(text) = self.text_or_none(at, "listen") else { return AdminConfig { listen: None, tap } };
         let text = text.trim();
         let spelt_out = match text.split_once(':') {
             Some(("localhost", port)) => format!("127.0.0.1:{port}"),
@@ -100,7 +101,7 @@ impl Checker<'_> {
             let allowed = "address:port, such as \"127.0.0.1:9465\" or \"[::]:9465\", or \"\" for off";
             self.wrong(at, "listen", "not an address to listen on", Some(allowed), None);
         }
-        AdminConfig { listen }
+        AdminConfig { listen, tap }
     }
 
     pub(super) fn log(&self) -> LogConfig {

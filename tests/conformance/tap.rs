@@ -1,0 +1,174 @@
+//! `sls2siem tap` beside a running forwarder: what they show, what they hide, and that they cost nothing.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::forwarder::Forwarder;
+use crate::rig::{PATIENCE, Rig};
+
+/// The program with these arguments.
+fn command(forwarder: &mut Forwarder, name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sls2siem"));
+    command.arg(name).args(["--admin", &address(forwarder)]).args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn address(forwarder: &mut Forwarder) -> String {
+    let line = forwarder.line(&["admin page", "http://"]);
+    line.split("http://").nth(1).unwrap().trim_end_matches('/').to_owned()
+}
+
+fn text(output: &Output) -> (String, String) {
+    (String::from_utf8(output.stdout.clone()).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn events_are_seen_on_their_way_and_arrive_exactly_once() {
+    let mut rig = Rig::new();
+    rig.fill_over(1_000, Some(Duration::from_secs(10)));
+    let mut forwarder = rig.forwarder().set("admin.tap", true).start();
+    forwarder.wait_metrics("logs flow", |metrics| metrics.sum("acked_records_total") > 0);
+    let output = command(&mut forwarder, "tap", &["-n", "20", "--pipeline", "default"]).output().unwrap();
+    let (out, notes) = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{notes}");
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(events.len(), 20, "{notes}");
+    assert!(events.iter().all(|event| event["time"].is_number() && event["event"].is_object()), "{out}");
+    assert!(notes.contains("20 events shown"), "{notes}");
+
+    // Every value hidden, the keys shown.
+    let output = command(&mut forwarder, "tap", &["-n", "5", "--mask-all"]).output().unwrap();
+    let (out, _) = text(&output);
+    assert_eq!(out.lines().count(), 5);
+    for line in out.lines() {
+        let event: Value = serde_json::from_str(line).expect(line);
+        assert!(event["event"].as_object().unwrap().values().all(|value| value == "***"), "{line}");
+    }
+    forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
+    forwarder.stop();
+    rig.assert_exact();
+    rig.assert_commits();
+}
+
+#[test]
+fn named_fields_are_hidden_and_names_that_hide_nothing_are_told() {
+    let mut rig = Rig::new();
+    rig.fill_over(1_000, Some(Duration::from_secs(10)));
+    let mut forwarder = rig.forwarder().set("admin.tap", true).start();
+    forwarder.wait_metrics("logs flow", |metrics| metrics.sum("acked_records_total") > 0);
+    let output = command(&mut forwarder, "tap", &["-n", "20"]).output().unwrap();
+    let seen = text(&output).0;
+    let is_plain = |key: &String| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let field = seen.lines().find_map(|line| {
+        let event: Value = serde_json::from_str(line).expect(line);
+        event["event"].as_object().unwrap().keys().find(|key| is_plain(key)).cloned()
+    });
+    let field = field.expect("a field with a plain name");
+    let output = command(&mut forwarder, "tap", &["-n", "30", "--mask", &format!("{field},no_such_field")])
+        .output()
+        .unwrap();
+    let (out, notes) = text(&output);
+    let hidden = out.lines().filter(|line| {
+        let event: Value = serde_json::from_str(line).expect(line);
+        event["event"].get(&field).is_some_and(|value| value == "***")
+    });
+    assert!(hidden.count() > 0, "{field}: {out}");
+    assert!(notes.contains("nothing was hidden for no_such_field: "), "{notes}");
+    forwarder.stop();
+}
+
+#[test]
+fn without_the_setting_nothing_is_shown() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    let mut forwarder = rig.forwarder().start();
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    let output = command(&mut forwarder, "tap", &["-n", "1"]).output().unwrap();
+    let (out, notes) = text(&output);
+    assert_eq!((output.status.code(), out.as_str()), (Some(77), ""), "{notes}");
+    assert!(notes.contains("set [admin] tap = true and restart") && notes.contains("403"), "{notes}");
+    forwarder.stop();
+    // And where nobody listens.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sls2siem"));
+    let port = crate::rig::closed_port();
+    let output = command.args(["tap", "--admin", &format!("127.0.0.1:{port}")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output).1);
+}
+
+#[test]
+fn a_client_that_does_not_read_slows_nothing_and_hears_what_it_missed() {
+    let mut rig = Rig::new();
+    rig.fill_over(10_000, Some(Duration::from_secs(10)));
+    let mut forwarder = rig.forwarder().set("admin.tap", true).set("hec.batch_bytes", "256KiB").start();
+    let mut stream = TcpStream::connect(address(&mut forwarder)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /tap HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
+    // More than every buffer on the way can hold has been copied or dropped; a copy that comes afterwards tells.
+    let mut lines = BufReader::new(&mut stream).lines();
+    let mut shown = 0_u64;
+    let end = Instant::now() + PATIENCE;
+    let missing = loop {
+        assert!(Instant::now() < end, "{shown} shown, nothing missing");
+        let Ok(document) = serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()) else { continue };
+        shown += u64::from(document.get("event").is_some());
+        if document.get("alive").is_some() {
+            rig.fill(50);
+        }
+        if let Some(missing) = document.get("not_shown") {
+            break missing["events"].as_u64().unwrap();
+        }
+    };
+    assert!(missing > 0 && shown > 0);
+    drop(lines);
+    drop(stream);
+    forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
+    forwarder.stop();
+    rig.assert_exact();
+}
+
+#[test]
+fn a_look_ends_with_the_process_and_with_a_signal() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    let mut forwarder = rig.forwarder().set("admin.tap", true).start();
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    let start = |forwarder: &mut Forwarder| {
+        let mut command = command(forwarder, "tap", &[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // A first event shows that it is attached.
+    let (mut one, mut two) = (start(&mut forwarder), start(&mut forwarder));
+    let (sender, seen) = std::sync::mpsc::channel();
+    for looker in [&mut one, &mut two] {
+        let (mut events, sender) = (BufReader::new(looker.stdout.take().unwrap()), sender.clone());
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            events.read_line(&mut line).unwrap();
+            sender.send(line).unwrap();
+            // To the end, or it could not write.
+            let _ended = std::io::copy(&mut events, &mut std::io::sink());
+        });
+    }
+    let (mut attached, end) = (0, Instant::now() + PATIENCE);
+    while attached < 2 {
+        assert!(Instant::now() < end, "{attached} of two look on\n{}", forwarder.text());
+        rig.fill(50);
+        let line = seen.recv_timeout(Duration::from_millis(300));
+        attached += usize::from(line.is_ok_and(|line| line.contains("event")));
+    }
+    let killed = Command::new("kill").arg("-INT").arg(one.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(one.wait().unwrap().code(), Some(0));
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    forwarder.stop();
+    assert_eq!(two.wait().unwrap().code(), Some(0));
+    let mut notes = String::new();
+    two.stderr.take().unwrap().read_to_string(&mut notes).unwrap();
+    assert!(notes.contains("the process that was looked at has stopped"), "{notes}");
+    rig.assert_exact();
+}
