@@ -8,7 +8,7 @@
 //! Bounds: 64 connections, each of one request, 16 KiB and ten seconds (a tap: an hour); what goes beyond is closed
 //! (`bounded`).
 //! Driven by: `cli/run` starts it after the executors and stops it last.
-//! Spec: paths `/metrics /healthz /readyz /tap /` of the reference in README.md.
+//! Spec: paths `/metrics /healthz /readyz /status.json /tap /` of the reference in README.md.
 
 mod bounded;
 mod page;
@@ -28,7 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_lite::future;
 
-use crate::metrics::Registry;
+use crate::metrics::{Registry, Status};
 use bounded::{BoundedListener, Life};
 use tap::{Door, TapSource};
 
@@ -160,6 +160,7 @@ fn router(registry: Registry, door: Door, stopped: Receiver<()>) -> Router {
         // A HEAD would begin a tap for nobody.
         .route("/tap", get(tap).head(|| async { StatusCode::METHOD_NOT_ALLOWED }))
         .route("/", get(status))
+        .route("/status.json", get(document))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -182,6 +183,12 @@ async fn healthz(State(registry): State<Registry>) -> Response {
 
 async fn readyz(State(registry): State<Registry>) -> Response {
     verdict(&registry.readiness())
+}
+
+async fn document(State(registry): State<Registry>) -> Response {
+    let status = Status::of(&registry.overview(), registry.readiness());
+    // Plain numbers and texts: it cannot fail.
+    answer(StatusCode::OK, "application/json", serde_json::to_string(&status).unwrap_or_default())
 }
 
 async fn status(State(registry): State<Registry>) -> Response {

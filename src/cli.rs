@@ -23,6 +23,7 @@ pub mod run;
 pub mod seek;
 pub mod status;
 pub mod tap;
+pub mod top;
 
 /// The version, with the commit that it was built from where that is known.
 pub const VERSION: &str = env!("BUILD_VERSION");
@@ -59,6 +60,9 @@ pub enum Command {
     /// Show events of a running process as they go to the sink, values hidden on request
     #[command(after_help = TAP_EXAMPLES)]
     Tap(TapArgs),
+    /// The figures of a running process in the terminal, live: rates, lag of each shard, cores, troubles
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
     /// Print the merged settings, secrets masked, and where each value came from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
@@ -164,6 +168,20 @@ pub struct TapArgs {
     /// Hide every value, show keys only
     #[arg(long)]
     pub mask_all: bool,
+}
+
+/// `sls2siem top`
+#[derive(Args, Clone, Debug, Default)]
+pub struct TopArgs {
+    /// Where settings come from; only [admin] is read.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// The admin page of the running process, instead of [admin] listen of the settings
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<String>,
+    /// Print everything once as plain text, as without a terminal
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// `sls2siem config`
@@ -374,6 +392,18 @@ The process that is looked at needs [admin] tap = true. Events are copies: at mo
 taken, what is left out is said, forwarding does not wait. They were handed to the sink; that they arrived is not said.
 
 Exit code 0: enough, or stopped; 1: the connection broke; 64: no such pipeline; 69: no admin page there; 77: switched off";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  sls2siem top                                   of the process that /etc/sls2siem/sls2siem.toml describes
+  sls2siem top --admin 127.0.0.1:9465
+  sls2siem top --once | grep held
+  curl -s 127.0.0.1:9465/status.json | jq '.pipelines[] | {name, state, lag_seconds}'
+
+Keys: q quit · p pause · l, w, s, c sort shards by lag, waiting, shard, core · arrows, PgUp, PgDn, Home, End scroll ·
+Tab the shards of the next pipeline, or of all. NO_COLOR is respected.
+
+Exit code 0: shown; 1: not an admin page of this version; 69: no admin page there; 78: settings";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

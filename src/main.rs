@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::execute(args, environment()),
         Command::Preview(args) => cli::preview::execute(args, environment()),
         Command::Tap(args) => cli::tap::execute(args, environment()),
+        Command::Top(args) => cli::top::execute(args, environment()),
         Command::Manual(args) => cli::manual::execute(args),
         Command::Demo(args) => cli::demo::execute(args, &environment()),
     };

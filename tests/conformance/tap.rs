@@ -1,4 +1,4 @@
-//! `sls2siem tap` beside a running forwarder: what they show, what they hide, and that they cost nothing.
+//! `sls2siem tap` and `top` beside a running forwarder: what they show, what they hide, and that they cost nothing.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::forwarder::Forwarder;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{KEY_SECRET, PATIENCE, Rig, TOKEN};
 
 /// The program with these arguments.
 fn command(forwarder: &mut Forwarder, name: &str, args: &[&str]) -> Command {
@@ -171,4 +171,73 @@ fn a_look_ends_with_the_process_and_with_a_signal() {
     two.stderr.take().unwrap().read_to_string(&mut notes).unwrap();
     assert!(notes.contains("the process that was looked at has stopped"), "{notes}");
     rig.assert_exact();
+}
+
+#[test]
+fn the_figures_are_a_document_and_a_table() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    let mut forwarder = rig.forwarder().start();
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    forwarder.wait_answer("/status.json", "that it works", |status, text| {
+        let document: Value = serde_json::from_str(text).unwrap();
+        let pipeline = &document["pipelines"][0];
+        status == 200
+            && document["format"] == 1
+            && document["ready"] == true
+            && pipeline["state"] == "ok"
+            && pipeline["acked_records"] == 200
+            && pipeline["shards"].as_array().is_some_and(|shards| shards.len() == 2)
+    });
+    let (_, document) = forwarder.ask("/status.json");
+    for secret in [TOKEN, KEY_SECRET] {
+        assert!(!document.contains(secret), "{document}");
+    }
+    let output = command(&mut forwarder, "top", &[]).output().unwrap();
+    let (out, notes) = text(&output);
+    assert_eq!((output.status.code(), notes.as_str()), (Some(0), ""), "{out}");
+    assert!(out.starts_with("sls2siem ") && out.contains("ready: logs can flow"), "{out}");
+    let rows = out.lines().filter(|line| line.starts_with("default "));
+    assert_eq!(rows.count(), 3, "a pipeline and two shards: {out}");
+    forwarder.stop();
+}
+
+#[test]
+fn the_screen_is_drawn_and_put_back() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    let mut forwarder = rig.forwarder().start();
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    let program = env!("CARGO_BIN_EXE_sls2siem");
+    let line = format!("stty rows 24 cols 100; exec {program} top --admin {}", address(&mut forwarder));
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", "1");
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let Ok(mut terminal) = spawned else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have script");
+        eprintln!("skipped: there is no script here");
+        return;
+    };
+    let mut screen = terminal.stdout.take().unwrap();
+    let mut keys = terminal.stdin.take().unwrap();
+    let (mut seen, mut buffer, mut quit) = (Vec::new(), [0; 4096], false);
+    loop {
+        let read = screen.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&seen);
+        if !quit && ["SHARDS OF", "q quit", "core "].iter().all(|part| text.contains(part)) {
+            // Another order of the shards, then the end.
+            keys.write_all(b"sq").unwrap();
+            quit = true;
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    assert_eq!(terminal.wait().unwrap().code(), Some(0));
+    let text = String::from_utf8_lossy(&seen);
+    assert!(text.contains("ready: logs can flow"), "{text:?}");
+    let (entered, left) = (text.find("\u{1b}[?1049h").unwrap(), text.rfind("\u{1b}[?1049l").unwrap());
+    assert!(entered < left && text.rfind("\u{1b}[?25h").unwrap() > entered, "{text:?}");
+    forwarder.stop();
 }
