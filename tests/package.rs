@@ -1,4 +1,5 @@
-//! The Debian package, from the metadata that `cargo deb` reads: built, unpacked and looked at.
+//! The packages: the Debian one built from the metadata that `cargo deb` reads, unpacked and looked at, and that of rpm
+//! held to the same.
 //!
 //! Why: a package whose unit names a path that is not in it starts nowhere, and nobody sees it before it is installed.
 //! Invariants: nothing outside of a temporary folder is touched.
@@ -14,12 +15,20 @@
 )]
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use tree::{has, root, run, tree};
 
 #[path = "package/tree.rs"]
 mod tree;
+
+fn metadata(of: &str) -> toml::Table {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    let found = manifest.get("package").and_then(|package| package.get("metadata")?.get(of));
+    found.unwrap().as_table().unwrap().clone()
+}
 
 #[test]
 fn it_is_built_unpacked_and_whole() {
@@ -64,11 +73,55 @@ fn it_is_built_unpacked_and_whole() {
 }
 
 #[test]
+fn the_rpm_holds_the_same_files_and_does_the_same() {
+    let (deb, rpm) = (metadata("deb"), metadata("generate-rpm"));
+    let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).expect("a text").to_owned();
+    let in_deb = deb["assets"].as_array().unwrap().iter().map(|asset| {
+        // Where a distribution with rpm looks for them.
+        let to = text(asset.get(1)).replace("zsh/vendor-completions/", "zsh/site-functions/");
+        [text(asset.get(0)), format!("/{to}"), text(asset.get(2))]
+    });
+    let in_rpm = rpm["assets"].as_array().unwrap().iter();
+    let in_rpm = in_rpm.map(|asset| ["source", "dest", "mode"].map(|key| text(asset.get(key))));
+    let (mut in_deb, mut in_rpm): (Vec<_>, Vec<_>) = (in_deb.collect(), in_rpm.collect());
+    in_deb.sort();
+    in_rpm.sort();
+    assert_eq!(in_deb, in_rpm);
+    for name in ["ca-certificates", "systemd"] {
+        assert!(
+            deb["depends"].as_str().unwrap().contains(name) && rpm["requires"].get(name).is_some(),
+            "{name}"
+        );
+    }
+    // What both have to do; systemd is not there.
+    let steps =
+        ["systemd-sysusers", "systemd-tmpfiles --create", "daemon-reload", "try-restart", "disable --now"];
+    let scripts = |folder: &Path| -> String {
+        let files =
+            fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        files.collect()
+    };
+    let debian = scripts(&root().join(deb["maintainer-scripts"].as_str().unwrap()));
+    let mut others = String::new();
+    for key in ["post_install_script", "pre_uninstall_script", "post_uninstall_script"] {
+        let file = root().join(rpm[key].as_str().unwrap());
+        run(Command::new("sh").arg("-n").arg(&file));
+        for left in ["0", "1", "2"] {
+            run(Command::new("/bin/sh").arg(&file).arg(left).env("PATH", "/nonexistent"));
+        }
+        others.push_str(&fs::read_to_string(&file).unwrap());
+    }
+    for step in steps {
+        assert!(debian.contains(step) && others.contains(step), "{step}");
+    }
+}
+
+#[test]
 fn pages_and_completions_hold_every_command() {
     let dir = tempfile::tempdir().unwrap();
     run(Command::new(env!("CARGO_BIN_EXE_sls2siem")).arg("manual").arg(dir.path()));
     let page = fs::read_to_string(dir.path().join("sls2siem.1")).unwrap();
-    for command in ["run", "check", "preview", "config", "demo"] {
+    for command in ["run", "check", "preview", "tap", "top", "config", "demo"] {
         assert!(page.contains(&format!("sls2siem\\-{command}")), "{command}: {page}");
         let own = fs::read_to_string(dir.path().join(format!("sls2siem-{command}.1"))).unwrap();
         assert!(own.contains(".SH NAME") && own.contains(".SH OPTIONS"), "{own}");
@@ -77,7 +130,10 @@ fn pages_and_completions_hold_every_command() {
     assert!(check.contains("log:GetCursorOrData"), "the policy stands in it: {check}");
     for shell in ["sls2siem.bash", "_sls2siem", "sls2siem.fish"] {
         let text = fs::read_to_string(dir.path().join(shell)).unwrap();
-        assert!(text.contains("preview") && text.contains("fail-fast"), "{shell}");
+        assert!(
+            ["preview", "fail-fast", "tap", "mask-all", "top"].iter().all(|word| text.contains(word)),
+            "{shell}"
+        );
     }
     assert!(!page.contains("manual"), "hidden commands are not shown");
 }
