@@ -87,6 +87,8 @@ pub(crate) struct Room {
     /// The way back to this executor for threads that answer it; weak, so that the inbox still ends.
     pub(crate) orders: async_channel::WeakSender<Order>,
     pumps: RefCell<Vec<Rc<Pump>>>,
+    /// Of pipelines that are not here yet: the admin page is up before they are.
+    early_taps: RefCell<Vec<(PipelineId, tap::Params, Copies)>>,
     watchers: RefCell<Vec<async_channel::Sender<Arc<Snapshot>>>>,
 }
 
@@ -152,6 +154,7 @@ async fn serve(start: Start) {
         actions: Cell::default(),
         orders: answers,
         pumps: RefCell::default(),
+        early_taps: RefCell::default(),
         watchers: RefCell::default(),
     });
     // The heartbeat outlives the other tasks: they may need a second to end.
@@ -174,11 +177,7 @@ async fn serve(start: Start) {
                     pump.renew_tls(endpoint, *client);
                 }
             }
-            Order::Tap(id, tap, copies) => {
-                if let Some(pump) = room.pump(id) {
-                    pump.attach_tap(tap, copies);
-                }
-            }
+            Order::Tap(id, tap, copies) => attach_tap(&room, id, tap, copies),
             Order::Watch(watcher) => room.watchers.borrow_mut().push(watcher),
             Order::Shutdown => break,
         }
@@ -202,6 +201,20 @@ fn open(room: &Rc<Room>, opening: Opening) {
     let core: Box<dyn Core> = make(seed);
     let pump = Pump::start(room, id, core, (source, endpoints), (reports, mailbox));
     room.pumps.borrow_mut().push(pump);
+    let early = std::mem::take(&mut *room.early_taps.borrow_mut());
+    for (of, tap, copies) in early {
+        attach_tap(room, of, tap, copies);
+    }
+}
+
+fn attach_tap(room: &Room, id: PipelineId, tap: tap::Params, copies: Copies) {
+    if let Some(pump) = room.pump(id) {
+        pump.attach_tap(tap, copies);
+        return;
+    }
+    let mut early = room.early_taps.borrow_mut();
+    early.retain(|(_, _, copies)| !copies.is_closed());
+    early.push((id, tap, copies));
 }
 
 fn command_to(room: &Room, id: PipelineId, command: Command) {
