@@ -232,7 +232,8 @@ fn one_line(event: &str) -> String {
             '\r' => line.push_str("\\r"),
             '\t' => line.push('\t'),
             c if c.is_control() => {
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
+                // As JSON writes it: an event of HEC stays one.
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
             }
             c => line.push(c),
         }
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn events_are_lines_and_nothing_else_is() {
         let (view, end, out) = view(&[
-            r#"{"pipeline":"p","shard":1,"event":"one\ntwo\u001b[31m\u0000","masked":["a"]}"#,
+            r#"{"pipeline":"p","shard":1,"event":"one\ntwo\u001b[31m\u0000\u007f","masked":["a"]}"#,
             r#"{"alive":{"shown":1}}"#,
             r#"{"not_shown":{"frames":12,"events":345}}"#,
             r#"{"not_shown":{"frames":0,"events":5}}"#,
@@ -271,7 +272,7 @@ mod tests {
             r#"{"end":{"why":"limit"}}"#,
             r#"{"event":"behind the end"}"#,
         ]);
-        assert_eq!((out.as_str(), end), ("one\\ntwo\\x1b[31m\\x00\n", End::Wanted));
+        assert_eq!((out.as_str(), end), ("one\\ntwo\\u001b[31m\\u0000\\u007f\n", End::Wanted));
         assert_eq!((view.shown, view.not_shown), (1, (12, 350)));
         assert!(view.masked.contains("a") && !view.masked.contains("b"));
     }
