@@ -60,23 +60,15 @@ fn named_fields_are_hidden_and_names_that_hide_nothing_are_told() {
     rig.fill_over(1_000, Some(Duration::from_secs(10)));
     let mut forwarder = rig.forwarder().set("admin.tap", true).start();
     forwarder.wait_metrics("logs flow", |metrics| metrics.sum("acked_records_total") > 0);
-    let output = command(&mut forwarder, "tap", &["-n", "20"]).output().unwrap();
-    let seen = text(&output).0;
-    let is_plain = |key: &String| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let field = seen.lines().find_map(|line| {
-        let event: Value = serde_json::from_str(line).expect(line);
-        event["event"].as_object().unwrap().keys().find(|key| is_plain(key)).cloned()
-    });
-    let field = field.expect("a field with a plain name");
-    let output = command(&mut forwarder, "tap", &["-n", "30", "--mask", &format!("{field},no_such_field")])
-        .output()
-        .unwrap();
+    let output =
+        command(&mut forwarder, "tap", &["-n", "30", "--mask", "seq,no_such_field"]).output().unwrap();
     let (out, notes) = text(&output);
-    let hidden = out.lines().filter(|line| {
+    assert_eq!(out.lines().count(), 30, "{notes}");
+    for line in out.lines() {
         let event: Value = serde_json::from_str(line).expect(line);
-        event["event"].get(&field).is_some_and(|value| value == "***")
-    });
-    assert!(hidden.count() > 0, "{field}: {out}");
+        assert_eq!(event["event"]["seq"], "***", "every log has its number: {line}");
+        assert!(event["time"].is_number(), "and the rest is there: {line}");
+    }
     assert!(notes.contains("nothing was hidden for no_such_field: "), "{notes}");
     forwarder.stop();
 }
@@ -104,6 +96,7 @@ fn a_client_that_does_not_read_slows_nothing_and_hears_what_it_missed() {
     let mut rig = Rig::new();
     rig.fill_over(10_000, Some(Duration::from_secs(10)));
     let mut forwarder = rig.forwarder().set("admin.tap", true).set("hec.batch_bytes", "256KiB").start();
+    // The page is up before the pipelines are: a look that comes so early misses nothing.
     let mut stream = TcpStream::connect(address(&mut forwarder)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET /tap HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -193,6 +186,7 @@ fn the_figures_are_a_document_and_a_table() {
     for secret in [TOKEN, KEY_SECRET] {
         assert!(!document.contains(secret), "{document}");
     }
+    forwarder.wait_answer("/readyz", "that it works", |status, _| status == 200);
     let output = command(&mut forwarder, "top", &[]).output().unwrap();
     let (out, notes) = text(&output);
     assert_eq!((output.status.code(), notes.as_str()), (Some(0), ""), "{out}");
@@ -208,6 +202,7 @@ fn the_screen_is_drawn_and_put_back() {
     rig.fill(100);
     let mut forwarder = rig.forwarder().start();
     forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    forwarder.wait_answer("/readyz", "that it works", |status, _| status == 200);
     let program = env!("CARGO_BIN_EXE_sls2siem");
     let line = format!("stty rows 24 cols 100; exec {program} top --admin {}", address(&mut forwarder));
     let mut command = Command::new("script");
