@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::model::{Direction, Model, Sort};
 use super::TopArgs;
@@ -76,7 +76,8 @@ fn read(page: &Page) -> Result<Status, Unanswered> {
 
 fn watch(page: &Page, model: &mut Model) -> io::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    // SIGHUP keeps its own effect: the terminal is gone, and reading from one that is gone never ends.
+    for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     let (sender, news) = mpsc::sync_channel(1);
