@@ -79,11 +79,18 @@ pub struct Mailbox {
 }
 
 impl Writer {
-    /// Makes the directory, tries whether it can be written to, and starts the thread.
+    /// Makes the directory, tries whether it can be written to, and starts the thread. A disk that is full is no reason
+    /// not to start: a record that is refused waits for room, and what is not refused is forwarded.
     pub fn start(spec: &WriterSpec) -> Result<Self, DeadLetterError> {
-        make_dir(&spec.dir)?;
-        let files =
-            Files::new(spec).map_err(|source| DeadLetterError::Dir { path: spec.dir.clone(), source })?;
+        let dir = |source| DeadLetterError::Dir { path: spec.dir.clone(), source };
+        match make_dir(&spec.dir).and_then(|()| file::probe(&spec.dir).map_err(dir)) {
+            Err(DeadLetterError::Dir { path, source }) if is_full(&source) => tracing::warn!(
+                "[dead_letter] dir {path:?}: {source} - nothing is lost: a record that the sink refuses holds its shard \
+                 until there is room - make room"
+            ),
+            tried => tried?,
+        }
+        let files = Files::new(spec);
         let (posts, inbox) = mpsc::channel();
         let clock = spec.clock;
         let thread = thread::Builder::new()
@@ -129,6 +136,11 @@ fn serve(mut files: Files, clock: fn() -> UnixTime, inbox: &Receiver<Post>) {
             (post.answer)(result.clone());
         }
     }
+}
+
+/// True for what passes when somebody makes room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The directory, for its owner alone: it holds logs.

@@ -35,13 +35,9 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Opens no file for lines yet, but proves that one could be.
-    pub(super) fn new(spec: &WriterSpec) -> io::Result<Self> {
-        let probe = spec.dir.join(format!(".write-test-{}", std::process::id()));
-        let result = File::create(&probe).and_then(|mut file| file.write_all(b"x"));
-        let _gone = fs::remove_file(&probe);
-        result?;
-        Ok(Self { dir: spec.dir.clone(), rotate_bytes: spec.rotate_bytes, open: None, number: 0 })
+    /// Opens no file yet.
+    pub(super) fn new(spec: &WriterSpec) -> Self {
+        Self { dir: spec.dir.clone(), rotate_bytes: spec.rotate_bytes, open: None, number: 0 }
     }
 
     /// Appends whole lines and waits for the disk. The error is a text for the operator.
@@ -74,6 +70,10 @@ impl Files {
     }
 
     fn begin(&mut self, now: UnixTime) -> io::Result<Open> {
+        if !self.dir.exists() {
+            // There was no room for it at the start, or somebody has taken it away.
+            super::make_dir(&self.dir).map_err(io::Error::other)?;
+        }
         let stamp = stamp(now);
         loop {
             let name = format!("{PREFIX}{stamp}-{}-{}{SUFFIX}", std::process::id(), self.number);
@@ -93,6 +93,14 @@ impl Files {
             }
         }
     }
+}
+
+/// Whether a file can be written in this directory.
+pub(super) fn probe(dir: &Path) -> io::Result<()> {
+    let probe = dir.join(format!(".write-test-{}", std::process::id()));
+    let result = File::create(&probe).and_then(|mut file| file.write_all(b"x"));
+    let _gone = fs::remove_file(&probe);
+    result
 }
 
 /// `20261125T225722Z`: sorts as text in the order of time.
