@@ -30,7 +30,6 @@ use loadgen::verify::expect::Metadata;
 use tree::{control, has, package, tree};
 
 #[path = "package/tree.rs"]
-#[expect(dead_code, reason = "shared with the tests of the package")]
 mod tree;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -143,6 +142,7 @@ fn is_possible() -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the life of an installation, from its beginning to its end")]
 fn the_package_is_installed_started_used_and_removed() {
     if !is_possible() {
         return;

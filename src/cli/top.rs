@@ -32,7 +32,7 @@ use crate::report::Exit;
 
 /// Shows the figures until a key says otherwise.
 pub fn execute(args: &TopArgs, env: Environment) -> Exit {
-    let coloured = env.get("NO_COLOR").is_none_or(|text| text.is_empty());
+    let coloured = env.get("NO_COLOR").is_none_or(String::is_empty);
     let dumb = env.get("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let page = match Page::find(args.admin.as_deref(), &args.settings, env) {
         Ok(page) => page,

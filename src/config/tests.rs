@@ -138,8 +138,8 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn templates_of_hec_are_checked_with_everything_else() {
     let keys = ["index", "sourcetype", "source", "host"];
-    let lines: String = keys.iter().map(|key| format!("{key} = \"a{{b\"\n")).collect();
-    let text = mistakes(&format!("[hec]\n{lines}fields = {{ level = \"{{\" }}\n"));
+    let lines = keys.map(|key| format!("{key} = \"a{{b\"\n")).concat();
+    let text = mistakes(&format!("{MINIMUM}{lines}fields = {{ level = \"{{\" }}\n"));
     for key in keys.into_iter().chain(["fields"]) {
         assert!(text.contains(&format!("hec.{key}")), "{key}: {text}");
     }

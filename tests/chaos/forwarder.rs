@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::server::signal;
 
 const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_mins(1);
 
 /// One life.
 pub(crate) struct Forwarder {

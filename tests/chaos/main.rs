@@ -27,6 +27,12 @@
     clippy::panic,
     reason = "a test binary: what is missing is a failure"
 )]
+#![expect(
+    clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "one story from its beginning to its end; counters of records are whole and small"
+)]
 #![expect(clippy::disallowed_methods, reason = "the test waits for other processes on the machine's clock")]
 
 mod disk;

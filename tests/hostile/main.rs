@@ -12,6 +12,13 @@
     clippy::panic,
     reason = "a test binary: what is missing is a failure"
 )]
+#![expect(
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    clippy::cast_possible_truncation,
+    clippy::large_stack_arrays,
+    reason = "tables of rows, each with a function of one shape; bytes are cut out of numbers on purpose"
+)]
 #![expect(clippy::disallowed_methods, reason = "the rig waits for another process on the machine's clock")]
 
 #[expect(dead_code, reason = "shared with the conformance tests")]

@@ -25,7 +25,7 @@ fn late(place: Place, name: &'static str, victim: Victim, deed: Deed, says: &'st
     Row::new(place, name, deed, says).over_tls().to(victim)
 }
 
-/// A fatal alert: handshake_failure.
+/// A fatal alert: `handshake_failure`.
 fn alert(guest: &mut Guest) -> io::Result<()> {
     guest.say(&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28])
 }

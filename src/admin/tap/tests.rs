@@ -194,9 +194,9 @@ fn it_ends_with_its_time_and_with_the_process() {
     let copies = begun.recv_blocking().unwrap().2;
     copies.send_blocking(copy(0, "{\"event\":1}\n", 1, 1)).unwrap();
     next(&mut lines);
-    let began = std::thread::spawn(move || admin.stop());
+    let stopping = std::thread::spawn(move || admin.stop());
     assert_eq!(next(&mut lines)["end"]["why"], "stopped");
-    began.join().unwrap();
+    stopping.join().unwrap();
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Model {
             Sort::Lag => all
                 .sort_by_key(|(_, shard)| (!shard.held, Reverse((shard.lag_seconds, shard.pending_seconds)))),
             Sort::Waiting => {
-                all.sort_by_key(|(_, shard)| Reverse((shard.pending_seconds, shard.lag_seconds)))
+                all.sort_by_key(|(_, shard)| Reverse((shard.pending_seconds, shard.lag_seconds)));
             }
             Sort::Shard => {}
             Sort::Core => all.sort_by_key(|(_, shard)| shard.core),

@@ -16,7 +16,7 @@ use super::input::Input;
 /// A flag: records for the writer, or a file as it is and what was noted beside it.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    if input.byte() % 8 == 0 { written(&mut input) } else { any_file(&mut input) }
+    if input.byte().is_multiple_of(8) { written(&mut input) } else { any_file(&mut input) }
 }
 
 fn any_file(input: &mut Input<'_>) {
@@ -26,7 +26,7 @@ fn any_file(input: &mut Input<'_>) {
     let text = input.rest();
     fs::write(&path, text).unwrap();
     fs::write(home.path().join("dead-letter-1.jsonl.done"), done).unwrap();
-    assert_eq!(book::files(home.path()).unwrap(), [path.clone()]);
+    assert_eq!(book::files(home.path()).unwrap(), std::slice::from_ref(&path));
     let Ok(noted) = core::str::from_utf8(done) else {
         assert!(Letters::read(&path).is_err(), "nobody knows which lines are done");
         return;

@@ -12,7 +12,6 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::or_fun_call,
-    clippy::missing_panics_doc,
     reason = "a broken law ends the run by a panic"
 )]
 

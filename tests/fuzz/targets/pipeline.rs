@@ -294,7 +294,7 @@ impl World {
             }
             match json.get("ackId").and_then(Value::as_u64) {
                 Some(id) if self.kind != Kind::Hec(AckMode::Off) => {
-                    self.unconfirmed.push((channel, id, records))
+                    self.unconfirmed.push((channel, id, records));
                 }
                 _ => self.handled.extend(records),
             }
@@ -475,8 +475,8 @@ fn params(kind: Kind, dead_letter: bool) -> Params {
             raw_bytes_max: 1 << 20,
         },
         credentials: Credentials {
-            access_key_id: "id".to_owned().into(),
-            access_key_secret: "secret".to_owned().into(),
+            access_key_id: "id".to_owned(),
+            access_key_secret: "secret".to_owned(),
             security_token: None,
         },
         encoder: encoder(kind),

@@ -33,7 +33,7 @@ struct Outcome {
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let (settings, seed) = (input.byte(), input.u16());
-    let frames: Vec<Vec<u8>> = (0..1 + settings % 4).map(|_| input.chunk().to_vec()).collect();
+    let frames: Vec<Vec<u8>> = (0..=(settings % 4)).map(|_| input.chunk().to_vec()).collect();
     let server = input.rest();
     let whole = talk(settings, &frames, &[server]);
     for seed in [1, seed] {

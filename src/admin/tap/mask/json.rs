@@ -67,8 +67,10 @@ impl<'a> Walk<'a> {
             b'[' => self.array(depth),
             b'"' => self.text_value(depth),
             _ => {
-                let length =
-                    self.rest().find([',', '}', ']', ' ', '\n', '\r', '\t']).unwrap_or(self.rest().len());
+                let length = self
+                    .rest()
+                    .find([',', '}', ']', ' ', '\n', '\r', '\t'])
+                    .unwrap_or_else(|| self.rest().len());
                 let scalar = self.take(length);
                 if !is_scalar(scalar) {
                     return None;

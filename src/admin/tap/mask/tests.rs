@@ -78,7 +78,7 @@ fn what_is_no_json_is_hidden_from_there_on() {
     for text in [
         r#"{"a":"x" "pass":"s3cret"}"#,
         r#"{"a":"x","pass":"s3cret"#,
-        r#"pass=s3cret"#,
+        r"pass=s3cret",
         r#"{"a":s3cret"}"#,
         r#"{"a":"x"} s3cret"#,
         "",

@@ -112,9 +112,7 @@ pub(super) fn relp(how: u8, input: &mut Input<'_>) -> Vec<u8> {
     let number = u32::from(input.byte() % 24);
     match how % 8 {
         0 | 1 => b"1 rsp 57 200 OK\nrelp_version=0\nrelp_software=x,1,y\ncommands=syslog\n".to_vec(),
-        2 | 3 => {
-            (2..2 + number).map(|number| format!("{number} rsp 6 200 OK\n")).collect::<String>().into_bytes()
-        }
+        2 | 3 => (2..2 + number).flat_map(|number| format!("{number} rsp 6 200 OK\n").into_bytes()).collect(),
         4 | 5 => format!("{number} rsp 6 200 OK\n").into_bytes(),
         6 => format!("{number} rsp 6 500 no\n").into_bytes(),
         _ => b"0 serverclose 0\n".to_vec(),
@@ -123,7 +121,7 @@ pub(super) fn relp(how: u8, input: &mut Input<'_>) -> Vec<u8> {
 
 /// Changes some bytes, or leaves some out.
 pub(super) fn spoil(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
-    for _ in 0..1 + input.byte() % 3 {
+    for _ in 0..=(input.byte() % 3) {
         let at = usize::from(input.u16()) % bytes.len().max(1);
         match input.byte() {
             0 => bytes.truncate(at),
