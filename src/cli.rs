@@ -144,10 +144,10 @@ pub struct PreviewArgs {
 /// `sls2siem tap`
 #[derive(Args, Clone, Debug, Default)]
 pub struct TapArgs {
-    /// Where settings come from; only [admin] is read.
+    /// Where settings come from; only the table admin is read.
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// The admin page of the running process, instead of [admin] listen of the settings
+    /// The admin page of the running process, instead of admin.listen of the settings
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
     /// Only this pipeline
@@ -173,10 +173,10 @@ pub struct TapArgs {
 /// `sls2siem top`
 #[derive(Args, Clone, Debug, Default)]
 pub struct TopArgs {
-    /// Where settings come from; only [admin] is read.
+    /// Where settings come from; only the table admin is read.
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// The admin page of the running process, instead of [admin] listen of the settings
+    /// The admin page of the running process, instead of admin.listen of the settings
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
     /// Print everything once as plain text, as without a terminal
