@@ -82,13 +82,14 @@ impl Writer {
     /// Makes the directory, tries whether it can be written to, and starts the thread. A disk that is full is no reason
     /// not to start: a record that is refused waits for room, and what is not refused is forwarded.
     pub fn start(spec: &WriterSpec) -> Result<Self, DeadLetterError> {
-        let dir = |source| DeadLetterError::Dir { path: spec.dir.clone(), source };
-        match make_dir(&spec.dir).and_then(|()| file::probe(&spec.dir).map_err(dir)) {
-            Err(DeadLetterError::Dir { path, source }) if is_full(&source) => tracing::warn!(
-                "[dead_letter] dir {path:?}: {source} - nothing is lost: a record that the sink refuses holds its shard \
-                 until there is room - make room"
+        make_dir(&spec.dir)?;
+        match file::probe(&spec.dir) {
+            Err(error) if is_full(&error) => tracing::warn!(
+                "[dead_letter] dir {:?}: {error} - nothing is lost: a record that the sink refuses holds its shard until \
+                 there is room - make room",
+                spec.dir
             ),
-            tried => tried?,
+            tried => tried.map_err(|source| DeadLetterError::Dir { path: spec.dir.clone(), source })?,
         }
         let files = Files::new(spec);
         let (posts, inbox) = mpsc::channel();

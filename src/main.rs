@@ -1,4 +1,7 @@
 //! The program: reads the command line, hands over, exits with a code.
+//!
+//! Why: everything that can be tested is in the library.   Invariants: 1. every end has a code of the reference, a bug's
+//! too.   Bounds: none.   Driven by: the operating system.
 
 use std::panic;
 use std::process::{self, ExitCode};

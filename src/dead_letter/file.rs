@@ -70,10 +70,6 @@ impl Files {
     }
 
     fn begin(&mut self, now: UnixTime) -> io::Result<Open> {
-        if !self.dir.exists() {
-            // There was no room for it at the start, or somebody has taken it away.
-            super::make_dir(&self.dir).map_err(io::Error::other)?;
-        }
         let stamp = stamp(now);
         loop {
             let name = format!("{PREFIX}{stamp}-{}-{}{SUFFIX}", std::process::id(), self.number);
