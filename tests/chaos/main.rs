@@ -49,7 +49,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_mins(3);
 
 #[test]
-#[expect(clippy::print_stdout, reason = "who asks for nothing is told how to ask")]
 fn everything_at_once_loses_nothing() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let Some(seconds) = number("CHAOS_SECONDS") else {
