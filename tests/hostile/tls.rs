@@ -9,6 +9,10 @@ use crate::front::{Guest, Victim};
 use crate::http::{self, Deed, answer};
 use crate::row::{self, Place, Row};
 
+fn is_pull(line: &str) -> bool {
+    line.contains("type=log")
+}
+
 fn is_event(line: &str) -> bool {
     line.starts_with("POST ")
 }
@@ -112,11 +116,17 @@ fn handshakes_and_ends() {
             ),
         ]);
     }
-    for (name, hostility) in [
-        ("hec tls: truncated in a body", truncated_in_a_body as Deed),
-        ("hec tls: a record of somebody else", a_record_of_somebody_else),
+    for (place, victim, names) in [
+        (
+            Place::Sls,
+            is_pull as Victim,
+            ["sls tls: truncated in a body", "sls tls: a record of somebody else"],
+        ),
+        (Place::Hec, is_event, ["hec tls: truncated in a body", "hec tls: a record of somebody else"]),
     ] {
-        rows.push(late(Place::Hec, name, is_event, hostility, &["https://127.0.0.1"]));
+        for (name, deed) in names.into_iter().zip([truncated_in_a_body as Deed, a_record_of_somebody_else]) {
+            rows.push(late(place, name, victim, deed, &["https://127.0.0.1"]));
+        }
     }
     rows.push(late(
         Place::Hec,

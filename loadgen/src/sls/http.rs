@@ -166,6 +166,15 @@ impl Wire {
         }
     }
 
+    /// Ends it in order: `close_notify` where there is TLS, then FIN.
+    async fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown().await?,
+            Self::Tls(stream) => stream.shutdown().await?,
+        }
+        Ok(())
+    }
+
     /// A reset (RST) in place of an orderly end; under TLS the session is not closed either.
     fn reset(&self) {
         let tcp = match self {
@@ -196,8 +205,11 @@ async fn converse(mut wire: Wire, handler: Arc<impl Handler>) -> Result<()> {
         if !reply.delay.is_zero() {
             tokio::time::sleep(reply.delay).await;
         }
-        if !deliver(&mut wire, &reply, keep_alive, handler.now_ms()).await? || !keep_alive {
+        if !deliver(&mut wire, &reply, keep_alive, handler.now_ms()).await? {
             return Ok(());
+        }
+        if !keep_alive {
+            return wire.finish().await;
         }
     }
 }
