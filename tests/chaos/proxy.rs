@@ -3,15 +3,19 @@
 //! Why: a receiver that was killed comes back with another port; and there are more ways to be cut off than a closed
 //! connection: silence, a reset, an end that only one side was told.
 //! Invariants: 1. bytes are neither changed nor reordered. 2. an end in order is passed on as one, anything else as a reset: a
-//! proxy that turned a reset into an end in order would tell a sender that everything was read.
+//! proxy that turned a reset into an end in order would tell a sender that everything was read. 3. on a network of plain
+//! syslog, whose end is the only receipt, the far end is passed on as a reset unless the near one came before it and the far
+//! kernel has every byte: what lies in this process was read by nobody.
 //! Bounds: 64 KiB per direction and connection, two threads each. Driven by: `storm`.
 #![expect(clippy::disallowed_types, reason = "a test: a lock around a list is the plain way")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 /// The proxy.
 pub(crate) struct Proxy {
@@ -30,8 +34,9 @@ pub(crate) enum Cut {
     HalfOpen,
 }
 
-#[derive(Default)]
 struct Line {
+    /// An end is a receipt here.
+    ends_are_receipts: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,6 +52,8 @@ struct Conn {
     client: TcpStream,
     server: TcpStream,
     fate: AtomicU8,
+    /// The end of the client was passed on, behind all of its bytes.
+    is_told: AtomicBool,
 }
 
 const FLOWS: u8 = 0;
@@ -54,10 +61,11 @@ const RESET: u8 = 1;
 const MUTE: u8 = 2;
 
 impl Proxy {
-    /// A way to nowhere yet.
-    pub(crate) fn new() -> Self {
+    /// A way to nowhere yet; `ends_are_receipts` on a network of plain syslog.
+    pub(crate) fn new(ends_are_receipts: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (addr, line) = (listener.local_addr().unwrap(), Arc::new(Line::default()));
+        let line = Line { ends_are_receipts, state: Mutex::default(), changed: Condvar::new() };
+        let (addr, line) = (listener.local_addr().unwrap(), Arc::new(line));
         let shared = Arc::clone(&line);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -96,6 +104,8 @@ impl Proxy {
                 Cut::Reset => conn.reset(),
                 Cut::HalfOpen => {
                     conn.fate.store(MUTE, Ordering::SeqCst);
+                    // What was swallowed must not look read: when the near side has ended, it hears a reset.
+                    close_with_reset(&conn.client);
                     let _gone = conn.server.shutdown(Shutdown::Both);
                 }
             }
@@ -116,36 +126,60 @@ impl Line {
         self.wait();
         let target = self.state.lock().unwrap().target;
         let Some(server) = target.and_then(|target| TcpStream::connect(target).ok()) else { return };
-        let conn = Arc::new(Conn { client, server, fate: AtomicU8::new(FLOWS) });
+        let conn = Conn { client, server, fate: AtomicU8::new(FLOWS), is_told: AtomicBool::new(false) };
+        let conn = Arc::new(conn);
         self.state.lock().unwrap().conns.push(Arc::clone(&conn));
         let (line, other) = (Arc::clone(&self), Arc::clone(&conn));
-        let up = thread::spawn(move || line.copy(&other, &other.client, &other.server));
-        self.copy(&conn, &conn.server, &conn.client);
+        let up = thread::spawn(move || {
+            if line.copy(&other, &other.client, &other.server) {
+                let _gone = other.server.shutdown(Shutdown::Write);
+                other.is_told.store(true, Ordering::SeqCst);
+            }
+        });
+        if self.copy(&conn, &conn.server, &conn.client) {
+            if self.ends_are_receipts && !conn.was_delivered() {
+                conn.reset();
+            } else {
+                let _gone = conn.client.shutdown(Shutdown::Write);
+            }
+        }
         let _ended = up.join();
         self.state.lock().unwrap().conns.retain(|known| !Arc::ptr_eq(known, &conn));
     }
 
-    fn copy(&self, conn: &Conn, mut from: &TcpStream, mut to: &TcpStream) {
+    /// Copies to the end; true where that was in order and has to be passed on.
+    fn copy(&self, conn: &Conn, mut from: &TcpStream, mut to: &TcpStream) -> bool {
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = from.read(&mut buffer);
             self.wait();
             let muted = conn.fate.load(Ordering::SeqCst) == MUTE;
             match read {
-                Ok(0) if muted => return,
-                Ok(0) => break,
+                Ok(0) => return !muted && conn.fate.load(Ordering::SeqCst) == FLOWS,
                 Ok(_) if muted => {}
                 Ok(count) if to.write_all(&buffer[..count]).is_ok() => {}
-                _ => return conn.reset(),
+                _ => {
+                    conn.reset();
+                    return false;
+                }
             }
-        }
-        if conn.fate.load(Ordering::SeqCst) == FLOWS {
-            let _gone = to.shutdown(Shutdown::Write);
         }
     }
 }
 
 impl Conn {
+    /// True where the server's kernel has every byte of the client and its end. One that has closed its socket before that
+    /// refuses them, and they are never acknowledged.
+    fn was_delivered(&self) -> bool {
+        (0..50).any(|_| {
+            let delivered = self.is_told.load(Ordering::SeqCst) && unacked(&self.server) == Some(0);
+            if !delivered {
+                thread::sleep(Duration::from_millis(4));
+            }
+            delivered
+        })
+    }
+
     /// Both sides get a reset as soon as the threads have noticed.
     fn reset(&self) {
         if self.fate.swap(RESET, Ordering::SeqCst) == RESET {
@@ -156,6 +190,15 @@ impl Conn {
             let _gone = stream.shutdown(Shutdown::Read);
         }
     }
+}
+
+/// Bytes that the peer's kernel has not acknowledged, an end counted as one.
+fn unacked(stream: &TcpStream) -> Option<i32> {
+    let mut bytes: libc::c_int = 0;
+    #[expect(unsafe_code, reason = "SIOCOUTQ (named TIOCOUTQ) is not in std")]
+    // SAFETY: the descriptor is that of `stream`, which is borrowed; `bytes` is an int that outlives the call.
+    let answer = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    (answer == 0).then_some(bytes)
 }
 
 /// From now on the last close of this socket is a reset.

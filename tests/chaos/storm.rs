@@ -6,20 +6,20 @@
 //! [`LOOK`]. Bounds: the faults of the given time, then [`PATIENCE`].
 //! Driven by: `main`.
 
+mod plans;
+mod stage;
+mod verdict;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tempfile::TempDir;
+use sls2siem::proto::rng::Rng;
 
-use crate::PATIENCE;
+use self::plans::{DRAIN_NETWORK, Kind, RECEIVERS, SOURCE_FAULTS};
+use self::stage::{Folder, Receiver};
 use crate::disk::Disk;
 use crate::forwarder::Forwarder;
 use crate::ledger::Ledger;
@@ -31,65 +31,7 @@ const SHARDS: u32 = 4;
 /// Of the seconds of faults, for each shard.
 const RECORDS_PER_SECOND: u64 = 60;
 const GROUP_LOGS: u64 = 10;
-/// Of one record, as the source counts them.
-const RECORD_BYTES: u64 = 700;
 const LOOK: Duration = Duration::from_secs(1);
-const TOKEN: &str = "c4a05c4a-1111-4222-8333-444455556666";
-
-/// The pipelines of each forwarder, which are groups of their own, and the receivers behind them.
-const PIPELINES: [&str; 3] = ["hec", "drain", "relp"];
-const RECEIVERS: [Receiving; 4] = [
-    Receiving { pipeline: "hec", kind: Kind::Hec { ack: true } },
-    Receiving { pipeline: "hec", kind: Kind::Hec { ack: false } },
-    Receiving { pipeline: "drain", kind: Kind::Syslog { scheme: "tcp" } },
-    Receiving { pipeline: "relp", kind: Kind::Syslog { scheme: "relp" } },
-];
-
-/// What a receiver is.
-#[derive(Clone, Copy)]
-struct Receiving {
-    pipeline: &'static str,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Hec { ack: bool },
-    Syslog { scheme: &'static str },
-}
-
-/// What a receiver may do wrong in one of its lives. Nothing here confirms what is not stored.
-const HEC_FAULTS: [&str; 7] = [
-    "",
-    "event.503=5%,event.reset-after=2%",
-    "event.refuse-at:1:6=3%",
-    "event.close=5%,ack.tear=5%,event.garbled=2%",
-    "event.html:502=3%,event.429:27=3%,ack.500=5%",
-    "event.never-ack=2%,event.delay:700ms=5%",
-    "event.restart:300ms=0.5%,event.crash:300ms=0.5%",
-];
-const DRAIN_FAULTS: [&str; 5] = [
-    "",
-    "message.reset=0.1%,eof.delay:500ms=10%",
-    "eof.reset=10%,connect.close=3%",
-    "message.crash:300ms=0.05%",
-    "connect.close-at:20=10%,eof.hang=3%",
-];
-const RELP_FAULTS: [&str; 6] = [
-    "",
-    "syslog.serverclose=0.5%,syslog.tear=0.3%",
-    "syslog.500=0.2%",
-    "syslog.delay:700ms=0.5%,syslog.wrong-txnr=0.2%",
-    "syslog.unanswered=0.1%,open.500=5%",
-    "message.crash:300ms=0.05%,message.reset-after=0.1%",
-];
-const SOURCE_FAULTS: [&str; 5] = [
-    "pull.503=20%,heartbeat.500=20%",
-    "pull.tear=10%,pull.rawsize=5%,checkpoint.reset-after=20%",
-    "heartbeat.hang=30%,get-checkpoint.500=30%",
-    "pull.bits=5%,pull.html:502=5%,pull.delay:600ms=10%",
-    "checkpoint.500=50%,cursor.reset=30%,pull.hang=1%",
-];
 
 /// What can be broken, once at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,14 +70,9 @@ pub(crate) fn run(seed: u64, time: Duration) {
     storm.judge();
 }
 
-struct Receiver {
-    server: Option<Server>,
-    lives: u32,
-}
-
 struct Storm {
     seed: u64,
-    dice: u64,
+    dice: Rng,
     records: u64,
     begun: Instant,
     forwarders: Vec<Forwarder>,
@@ -155,109 +92,7 @@ struct Storm {
     folder: Folder,
 }
 
-struct Folder {
-    dir: Option<TempDir>,
-    seed: u64,
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if thread::panicking()
-            && let Some(dir) = self.dir.take()
-        {
-            eprintln!(
-                "CHAOS_SEED={} failed; logs, stored records and faults are in {}",
-                self.seed,
-                dir.keep().display()
-            );
-        }
-    }
-}
-
-impl Folder {
-    fn path(&self) -> &Path {
-        self.dir.as_ref().unwrap().path()
-    }
-}
-
 impl Storm {
-    fn new(seed: u64, time: Duration) -> Self {
-        eprintln!("CHAOS_SEED={seed} CHAOS_SECONDS={}", time.as_secs());
-        let folder = Folder { dir: Some(tempfile::tempdir().unwrap()), seed };
-        let dir = folder.path();
-        let records = time.as_secs().max(1) * RECORDS_PER_SECOND;
-        let rate = RECORDS_PER_SECOND * u64::from(SHARDS) * RECORD_BYTES;
-        let tls = dir.join("tls");
-        let (records_text, rate_text) = (records.to_string(), rate.to_string());
-        let (shards, group_logs) = (SHARDS.to_string(), GROUP_LOGS.to_string());
-        let args = [
-            "sls",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--tls",
-            tls.to_str().unwrap(),
-            "--host",
-            "127.0.0.1",
-            "--shards",
-            &shards,
-            "--records-per-shard",
-            &records_text,
-            "--group-logs",
-            &group_logs,
-            "--profile",
-            "access-log",
-            "--rate",
-            &rate_text,
-            "--pull-bytes-max",
-            "64KiB",
-        ];
-        let mut source = Server::start(&args, &dir.join("source.log"));
-        let endpoint = source.says("sls https://");
-        let endpoint = endpoint.split(' ').next().unwrap().parse().unwrap();
-        let admin = format!("http://{}", source.says("admin http://").trim_end_matches('/'));
-        let networks: Vec<Proxy> = (0..=RECEIVERS.len()).map(|_| Proxy::new()).collect();
-        networks[0].lead_to(Some(endpoint));
-        let disk = Disk::mount(&dir.join("disk"));
-        if disk.is_none() {
-            assert!(std::env::var_os("CI").is_none(), "a mount namespace is needed for the full disk");
-            eprintln!("skipped: a full disk for the dead letter (no mount namespace for this user)");
-        }
-        let letters = disk.as_ref().map_or_else(|| dir.join("disk"), Disk::files);
-        let ledgers = PIPELINES
-            .map(|name| (name, Ledger::of(vec![dir.join("stored").join(name)], letters.clone(), name)))
-            .into();
-        let mut storm = Self {
-            seed,
-            dice: seed,
-            records,
-            begun: Instant::now(),
-            forwarders: Vec::new(),
-            lives: vec![0; FORWARDERS],
-            receivers: RECEIVERS.iter().map(|_| Receiver { server: None, lives: 0 }).collect(),
-            networks,
-            _source: source,
-            admin,
-            disk,
-            mending: BTreeMap::new(),
-            ledgers,
-            events: BTreeMap::new(),
-            looks: 0,
-            possible_duplicates: 0,
-            folder,
-        };
-        for receiver in 0..RECEIVERS.len() {
-            storm.start_receiver(receiver, true);
-        }
-        for forwarder in 0..FORWARDERS {
-            storm.configure(forwarder);
-            let started = storm.start_forwarder(forwarder);
-            storm.forwarders.push(started);
-        }
-        storm
-    }
-
     /// Breaks things for so long.
     fn rage(&mut self, time: Duration) {
         let end = Instant::now() + time;
@@ -270,7 +105,7 @@ impl Storm {
                 look = Instant::now() + LOOK;
             }
             self.strike();
-            let pause = Instant::now() + Duration::from_millis(self.below(300) + 50);
+            let pause = Instant::now() + Duration::from_millis(self.dice.below(300) + 50);
             while Instant::now() < pause {
                 self.mend(|due| due <= Instant::now());
                 thread::sleep(Duration::from_millis(10));
@@ -280,12 +115,12 @@ impl Storm {
 
     /// One fault, somewhere.
     fn strike(&mut self) {
-        let choice = self.below(100);
+        let choice = self.dice.below(100);
         let forwarder = self.index(FORWARDERS);
         let receiver = self.index(RECEIVERS.len());
         let network = self.index(RECEIVERS.len() + 1);
-        let time = Duration::from_millis(self.below(2_000) + 200);
-        let dice = self.below(1_000);
+        let time = Duration::from_millis(self.dice.below(2_000) + 200);
+        let dice = self.dice.below(1_000);
         match choice {
             0..42 => self.on(Thing::Forwarder(forwarder), |storm| match choice {
                 0..12 => storm.kill_forwarder(forwarder, time),
@@ -351,7 +186,7 @@ impl Storm {
     /// Which cut a network bears. Syslog over TCP has no word for its end: a middle box that ends connections in order after it
     /// has swallowed what they carried says what only a receiver may say that has read everything.
     fn cut_for(&self, network: usize, dice: u64) -> Cut {
-        let plain_tcp = network == 3;
+        let plain_tcp = network == DRAIN_NETWORK;
         // A pull waits a minute for its answer.
         let patient = network > 0 || self.records > 120 * RECORDS_PER_SECOND;
         match dice % 3 {
@@ -392,7 +227,8 @@ impl Storm {
         let mut server = self.receivers[receiver].server.take().unwrap();
         // What a receiver has read and not yet written dies with it. Over plain TCP its kernel says nevertheless that all was
         // read, so that one is asked to end.
-        let polite = matches!(RECEIVERS[receiver].kind, Kind::Syslog { scheme: "tcp" }) || self.below(4) == 0;
+        let polite =
+            matches!(RECEIVERS[receiver].kind, Kind::Syslog { scheme: "tcp" }) || self.dice.below(4) == 0;
         let name = if polite {
             server.stop();
             "SIGTERM of a receiver"
@@ -455,108 +291,6 @@ impl Storm {
         }
     }
 
-    /// Nothing goes wrong any more: everything has to drain.
-    fn calm(&mut self) {
-        let end = Instant::now() + PATIENCE;
-        while !self.mending.is_empty() {
-            self.mend(|_| true);
-            assert!(Instant::now() < end, "not mended: {:?}", self.mending);
-        }
-        for receiver in 0..RECEIVERS.len() {
-            self.receivers[receiver].server.take().unwrap().stop();
-            self.start_receiver(receiver, false);
-        }
-        self.post("/rate?bytes=1000000000", "");
-        while !self.is_drained() {
-            self.expect_alive();
-            if Instant::now() >= end {
-                let state = serde_json::to_string_pretty(&self.state()).unwrap();
-                let tails: Vec<String> = self.forwarders.iter().map(Forwarder::tail).collect();
-                panic!("not drained within {PATIENCE:?}: {state}\n{}", tails.join("\n----\n"));
-            }
-            self.hold_checkpoints_against_the_ledger();
-            thread::sleep(Duration::from_millis(200));
-        }
-        for forwarder in 0..FORWARDERS {
-            self.note_duplicates(forwarder);
-            let status = self.forwarders[forwarder].stop();
-            assert_eq!(status.code(), Some(0), "{status}\n{}", self.forwarders[forwarder].tail());
-        }
-    }
-
-    /// Everything that the source gave is stored.
-    fn judge(&mut self) {
-        let strays = self.get("/verdict");
-        assert_eq!(strays["stray_commits"], Value::Array(Vec::new()), "{strays:#}");
-        let total = self.records * u64::from(SHARDS);
-        let mut text = format!(
-            "chaos: CHAOS_SEED={} {:.0?}, {} faults, checkpoints held against the ledger {} times\n",
-            self.seed,
-            self.begun.elapsed(),
-            self.events.values().sum::<u64>(),
-            self.looks
-        );
-        for (name, count) in &self.events {
-            let _ = writeln!(text, "  {count:>4} {name}");
-        }
-        let (mut lost, mut duplicates) = (Vec::new(), 0);
-        for (name, ledger) in &mut self.ledgers {
-            ledger.refresh();
-            let missing: u64 = (0..SHARDS)
-                .map(|shard| {
-                    let missing = ledger.missing(shard, self.records);
-                    lost.extend(missing.iter().take(5).map(|number| format!("{name} {shard}-{number}")));
-                    missing.len() as u64
-                })
-                .sum();
-            let (unique, more) = ledger.totals();
-            duplicates += more;
-            let letters = ledger.letters();
-            let _ = writeln!(
-                text,
-                "  {name}: {total} records, {unique} stored ({letters} of them as dead letters), {more} duplicates, lost {missing}"
-            );
-        }
-        let _ = writeln!(
-            text,
-            "  {duplicates} duplicates in all; the forwarders that could still be asked counted {} as possible",
-            self.possible_duplicates
-        );
-        eprint!("{text}");
-        assert!(lost.is_empty(), "lost: {lost:?}");
-    }
-
-    /// No checkpoint is ahead of what is stored, at no moment.
-    fn hold_checkpoints_against_the_ledger(&mut self) {
-        self.looks += 1;
-        // Read before the files: what is stored later cannot hide a checkpoint that ran ahead.
-        let state = self.state();
-        for name in PIPELINES {
-            let ledger = self.ledgers.get_mut(name).unwrap();
-            ledger.refresh();
-            let Some(saved) = state["groups"][format!("chaos-{name}")]["checkpoints"].as_object() else {
-                continue;
-            };
-            for (shard, groups) in saved {
-                let count = (groups.as_u64().unwrap() * GROUP_LOGS).min(self.records);
-                let missing = ledger.missing(shard.parse().unwrap(), count);
-                assert!(
-                    missing.is_empty(),
-                    "the checkpoint of {name}, shard {shard}, is at record {count}, and not stored are {missing:?}"
-                );
-            }
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        let state = self.state();
-        let shards = state["shards"].as_object().unwrap();
-        PIPELINES.iter().all(|name| {
-            let saved = &state["groups"][format!("chaos-{name}")]["checkpoints"];
-            shards.iter().all(|(shard, view)| saved[shard] == view["total"])
-        })
-    }
-
     /// No forwarder ends that nobody has ended.
     fn expect_alive(&mut self) {
         for forwarder in 0..FORWARDERS {
@@ -576,145 +310,8 @@ impl Storm {
         self.possible_duplicates += self.forwarders[forwarder].sum("duplicates_possible_records_total");
     }
 
-    fn start_receiver(&mut self, receiver: usize, faulty: bool) {
-        let Receiving { pipeline, kind } = RECEIVERS[receiver];
-        let life = self.receivers[receiver].lives;
-        self.receivers[receiver].lives += 1;
-        let dir = self.folder.path().join("stored").join(pipeline);
-        fs::create_dir_all(&dir).unwrap();
-        let out = dir.join(format!("receiver-{receiver}-{life}.jsonl"));
-        let plans = match kind {
-            Kind::Hec { .. } => &HEC_FAULTS[..],
-            Kind::Syslog { scheme: "tcp" } => &DRAIN_FAULTS[..],
-            Kind::Syslog { .. } => &RELP_FAULTS[..],
-        };
-        let plan = if faulty { plans[self.index(plans.len())] } else { "" };
-        let seed = (self.below(1_000_000) + 1).to_string();
-        let log = self.folder.path().join(format!("receiver-{receiver}.log"));
-        let (token, listen);
-        let mut args = match kind {
-            Kind::Hec { ack } => {
-                token = if ack { format!("{TOKEN},ack") } else { TOKEN.to_owned() };
-                vec!["hec", "--listen", "127.0.0.1:0", "--token", &token, "--ack-delay", "100ms..600ms"]
-            }
-            Kind::Syslog { scheme } => {
-                listen = format!("{scheme}://127.0.0.1:0");
-                vec!["syslog", "--listen", &listen]
-            }
-        };
-        args.extend(["--strict", "--seed", &seed, "--faults", plan, "--out", out.to_str().unwrap()]);
-        let mut server = Server::start(&args, &log);
-        let said = server.says("\"listening\":");
-        let address = said.split("://").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
-        self.networks[receiver + 1].lead_to(Some(address));
-        self.receivers[receiver].server = Some(server);
-        self.note(&format!("receiver {receiver}, life {life}: {address} {plan}"));
-    }
-
-    fn configure(&self, forwarder: usize) {
-        let dir = self.folder.path();
-        let at = |network: usize| self.networks[network].addr;
-        let text = format!(
-            r#"
-[sls]
-endpoint = "https://{sls}"
-project = "test-project"
-logstore = "test-logstore"
-access_key_id = "testAccessKeyId"
-access_key_secret = "testAccessKeySecret"
-heartbeat_interval = "500ms"
-timeout = "4s"
-fetch_interval = "50ms"
-checkpoint_interval = "200ms"
-ca_file = "{tls}/ca.pem"
-[pipeline.hec.sls]
-consumer_group = "chaos-hec"
-[pipeline.hec.hec]
-endpoints = ["https://{ack}", "https://{plain}"]
-token = "{TOKEN}"
-# Each life of a receiver has a certificate of its own.
-verify = "off"
-timeout = "5s"
-ack_timeout = "6s"
-batch_bytes = "32KiB"
-batch_age = "50ms"
-[pipeline.drain.sls]
-consumer_group = "chaos-drain"
-[pipeline.drain.syslog]
-endpoints = ["tcp://{drain}"]
-drain_interval = "300ms"
-timeout = "5s"
-batch_bytes = "16KiB"
-batch_age = "50ms"
-[pipeline.relp.sls]
-consumer_group = "chaos-relp"
-[pipeline.relp.syslog]
-endpoints = ["relp://{relp}"]
-timeout = "5s"
-batch_bytes = "16KiB"
-batch_age = "50ms"
-[dead_letter]
-dir = "{letters}"
-[runtime]
-memory = "32MiB"
-[admin]
-listen = "127.0.0.1:0"
-"#,
-            sls = at(0),
-            tls = dir.join("tls").display(),
-            ack = at(1),
-            plain = at(2),
-            drain = at(3),
-            relp = at(4),
-            letters = dir.join("disk").join(format!("letters-{forwarder}")).display(),
-        );
-        let file = self.config(forwarder);
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn config(&self, forwarder: usize) -> PathBuf {
-        self.folder.path().join(format!("forwarder-{forwarder}.toml"))
-    }
-
-    fn start_forwarder(&mut self, forwarder: usize) -> Forwarder {
-        let life = self.lives[forwarder];
-        self.lives[forwarder] += 1;
-        let log = self.folder.path().join(format!("forwarder-{forwarder}-{life}.log"));
-        let before = self.disk.as_ref().map_or_else(Vec::new, |disk| disk.enter().to_vec());
-        Forwarder::start(&before, &self.config(forwarder), &log)
-    }
-
-    fn state(&self) -> Value {
-        self.get("/state")[0].take()
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let mut answer = ureq::get(format!("{}{path}", self.admin)).call().expect("the emulator answers");
-        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
-    }
-
-    fn post(&self, path: &str, body: &str) {
-        ureq::post(format!("{}{path}", self.admin)).send(body).expect("the emulator takes it");
-    }
-
-    fn note(&self, line: &str) {
-        let file = self.folder.path().join("faults.log");
-        let mut file = fs::File::options().create(true).append(true).open(file).unwrap();
-        writeln!(file, "{:>9.3} {line}", self.begun.elapsed().as_secs_f64()).unwrap();
-    }
-
     fn index(&mut self, count: usize) -> usize {
-        usize::try_from(self.below(count as u64)).unwrap()
-    }
-
-    /// The next of the dice (`SplitMix64`).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.dice;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        usize::try_from(self.dice.below(count as u64)).unwrap()
     }
 }
 
