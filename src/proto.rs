@@ -17,6 +17,7 @@ pub mod ids;
 pub mod ledger;
 pub mod letters;
 pub mod pipeline;
+pub mod planted;
 pub mod rng;
 pub mod sink;
 pub mod sls;

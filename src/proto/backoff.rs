@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 
 /// Exponential back-off with jitter.
@@ -26,7 +27,11 @@ impl Backoff {
 
     /// The wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
+        if planted(Bug::GivesUp) && self.attempts >= 5 {
+            return Duration::MAX;
+        }
         let full = self.base.saturating_mul(1_u32 << self.attempts.min(20)).min(self.max);
+        let full = if planted(Bug::NeverWaits) { Duration::ZERO } else { full };
         self.attempts = self.attempts.saturating_add(1);
         let half = full / 2;
         let jitter_ns = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).saturating_add(1));

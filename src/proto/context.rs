@@ -14,6 +14,7 @@ use super::counters::Counters;
 use super::event::{Action, Alarm, Cause, Refusal, Report, Scope, To};
 use super::frame::{Frame, FramePool, Segment};
 use super::ids::{ConnId, ShardId};
+use super::planted::{Bug, planted};
 use super::rng::Rng;
 
 /// What became of some records.
@@ -77,6 +78,10 @@ impl Context {
     /// that were refused, or that are sure to be refused for the same reason.
     pub fn refuse(&mut self, mut frame: Frame, refusal: Refusal) {
         frame.settle_credit();
+        if planted(Bug::RefusedIsDropped) {
+            self.settle(&frame.segments, Settled::Acked);
+            return self.pool.give(frame);
+        }
         self.refused.push((frame, refusal));
     }
 

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::ids::{Cursor, PullId};
+use super::planted::{Bug, planted};
 use super::time::Instant;
 
 /// Pulls that may wait for acknowledgements per shard.
@@ -172,6 +173,7 @@ impl Ledger {
     /// them were not known to be before.
     pub fn ack(&mut self, pull: PullId, start: u32, end: u32) -> u32 {
         let Some(entry) = self.entry(pull) else { return 0 };
+        let (start, end) = if planted(Bug::AckWholePull) { (0, u32::MAX) } else { (start, end) };
         let newly = entry.open.remove(start, end);
         let found = entry.lost.remove(start, end);
         self.open_records -= u64::from(newly);
@@ -182,7 +184,7 @@ impl Ledger {
     /// Records of `pull` in `start..end` are no longer in memory and were not acknowledged: they have to be
     /// pulled again.
     pub fn lose(&mut self, pull: PullId, start: u32, end: u32) {
-        let Some(entry) = self.entry(pull) else { return };
+        let Some(entry) = self.entry(pull).filter(|_| !planted(Bug::ForgetLost)) else { return };
         let before = entry.lost.count();
         for (a, b) in entry.open.intersect(start, end).iter() {
             entry.lost.insert(a, b);
@@ -194,11 +196,20 @@ impl Ledger {
     /// Removes the acknowledged prefix; the new safe cursor, if it moved. `done` hears of each finished pull.
     pub fn poll_safe(&mut self, mut done: impl FnMut(&Pulled)) -> Option<SafeCursor> {
         let mut safe = None;
+        if planted(Bug::CommitHighest) {
+            let highest = self.pulls.iter().rposition(|entry| entry.open.is_empty());
+            self.pulls.iter_mut().take(highest.unwrap_or(0)).for_each(|entry| entry.open = Ranges::default());
+        }
         while self.pulls.front().is_some_and(|entry| entry.open.is_empty()) {
             let Some(entry) = self.pulls.pop_front() else { break };
             self.first += 1;
             done(&entry.pulled);
             safe = Some(SafeCursor { cursor: entry.pulled.next, cursor_time: entry.pulled.next_time });
+        }
+        if planted(Bug::CommitOneEarly)
+            && let (Some(safe), Some(next)) = (&mut safe, self.oldest())
+        {
+            safe.cursor = next.next.clone();
         }
         safe
     }
@@ -218,6 +229,8 @@ impl Ledger {
         let wanted = core::mem::take(&mut entry.lost);
         let pulled = entry.pulled.clone();
         self.lost_records -= u64::from(wanted.count());
+        let whole = wanted.count();
+        let wanted = if planted(Bug::ResendHalf) { wanted.intersect(0, whole.div_ceil(2)) } else { wanted };
         Some((pulled, wanted))
     }
 

@@ -17,6 +17,7 @@ use super::context::{Context, Settled, Trouble, shard_scope};
 use super::event::{Action, Cause, DeadLetter, Notice, Refusal, RefusedRecord, Report};
 use super::frame::{Frame, Segment};
 use super::ids::{Cursor, Epoch, LetterId, ShardId};
+use super::planted::{Bug, planted};
 use super::time::Instant;
 
 /// How long to wait before a record that the sink refuses is offered to it again.
@@ -95,6 +96,9 @@ impl Letters {
         self.next += 1;
         let mut letter = Letter { id, frame, record, stage: Stage::Writing };
         if cx.has_dead_letter {
+            if planted(Bug::LetterCountsAtOnce) {
+                cx.settle(&letter.frame.segments, Settled::DeadLettered);
+            }
             write(&letter, cx);
         } else {
             let again = !matches!(letter.record.refusal, Refusal::Oversize { .. });
@@ -116,7 +120,7 @@ impl Letters {
     ) {
         // A shard that was given up meanwhile has taken its letters with it.
         let Some(at) = self.held.iter().position(|letter| letter.id == id) else { return };
-        match result {
+        match result.or_else(|detail| if planted(Bug::LetterFailureCounts) { Ok(()) } else { Err(detail) }) {
             Ok(()) => {
                 let Letter { frame, record, .. } = self.held.swap_remove(at);
                 self.backoff.reset();
@@ -142,7 +146,7 @@ impl Letters {
     /// The next frame to offer to the sink again. Writes that are due are asked for.
     pub fn poll_again(&mut self, now: Instant, cx: &mut Context) -> Option<Frame> {
         for letter in &mut self.held {
-            if matches!(letter.stage, Stage::WriteAt(at) if at <= now) {
+            if matches!(letter.stage, Stage::WriteAt(at) if at <= now && !planted(Bug::LetterIsNotRetried)) {
                 letter.stage = Stage::Writing;
                 write(letter, cx);
             }
@@ -171,6 +175,7 @@ impl Letters {
     /// When `poll_again` is wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |letter: &Letter| match letter.stage {
+            Stage::WriteAt(_) if planted(Bug::LetterIsNotRetried) => None,
             Stage::WriteAt(at) | Stage::OfferAt(at) => Some(at),
             Stage::Writing | Stage::Kept => None,
         };

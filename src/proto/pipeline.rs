@@ -20,6 +20,7 @@ use super::format::Encoder;
 use super::frame::{Frame, FramePool};
 use super::ids::{ConnId, EndpointId, Epoch, LetterId, RouteId, ShardId};
 use super::letters::Letters;
+use super::planted::{Bug, planted};
 use super::sink::{self, Sink};
 use super::sls::body::Decompressor;
 use super::sls::shard::{Around, Batch, Shard};
@@ -158,6 +159,7 @@ impl Pipeline {
                     None => self.cx.reports.push_back(Report::Drained { shard, epoch }),
                 }
             }
+            Command::Abandon { .. } if planted(Bug::KeepsLostShards) => {}
             Command::Abandon { shard, epoch } => self.remove(now, shard, Some(epoch)),
             Command::Credentials(credentials) => self.source.set_credentials(credentials),
             Command::Token(token) => self.sink.set_token(&token),
@@ -334,7 +336,7 @@ impl Pipeline {
         };
         let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, age(shard)));
         let fence = match self.fence {
-            Fence::Until(until) if self.has_work_of_lease() => Some(until),
+            Fence::Until(until) if self.has_work_of_lease() && !planted(Bug::NoFence) => Some(until),
             _ => None,
         };
         shards.chain(self.sink.poll_timeout()).chain(self.letters.poll_timeout()).chain(fence).min()
@@ -360,14 +362,14 @@ impl Pipeline {
 
     /// Light work after every event: settle, report, begin pulls, hand frames to connections.
     fn run(&mut self, now: Instant) {
-        if !self.parting.is_empty() {
+        if !self.parting.is_empty() && !planted(Bug::LostFramesGoAgain) {
             self.part(now);
         }
         self.take_refused(now);
         self.settle();
         self.retire(now);
         let releases = self.flow.releases();
-        if core::mem::replace(&mut self.releases, releases) != releases {
+        if core::mem::replace(&mut self.releases, releases) != releases && !planted(Bug::NobodyWakes) {
             for shard in &mut self.shards {
                 shard.unblock();
             }
@@ -505,7 +507,7 @@ impl Pipeline {
     }
 
     fn fence_passes(&self, now: Instant) -> bool {
-        matches!(self.fence, Fence::Until(until) if until <= now)
+        matches!(self.fence, Fence::Until(until) if until <= now) && !planted(Bug::NoFence)
     }
 
     /// Takes a shard out; its frames that no connection has begun are forgotten.
@@ -556,7 +558,8 @@ impl Pipeline {
     }
 
     fn find(&mut self, id: ShardId, epoch: Epoch) -> Option<&mut Shard> {
-        self.shards.iter_mut().find(|shard| shard.id() == id && shard.epoch() == epoch)
+        let is_of = |shard: &Shard| shard.epoch() == epoch || planted(Bug::OldHoldingCounts);
+        self.shards.iter_mut().find(|shard| shard.id() == id && is_of(shard))
     }
 
     fn owner(&self, conn: ConnId) -> Option<usize> {

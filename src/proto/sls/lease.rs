@@ -40,6 +40,7 @@ use self::holding::{Holding, State, Then};
 use self::work::WorkCall;
 use crate::proto::event::{Command, Report};
 use crate::proto::ids::{Cursor, Epoch, ShardId};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::time::{Instant, UnixTime};
 
@@ -249,7 +250,8 @@ impl Lease {
         if self.outcome.is_some() {
             return None;
         }
-        let lease_end = self.beat.lease_until.filter(|_| !self.shards.is_empty());
+        let ends = !self.shards.is_empty() && !planted(Bug::LeaseNeverEnds);
+        let lease_end = self.beat.lease_until.filter(|_| ends);
         let stop = self.stop.as_ref().map(|stop| stop.deadline);
         let work = self.next_work().map(|(due, _, _)| due);
         let cut = self.shards.values().filter_map(Self::cut_at).min();
@@ -305,7 +307,7 @@ impl Lease {
 
     /// Invariant 1: at the end of the lease everything stops at once.
     fn expire(&mut self, now: Instant) {
-        if self.beat.lease_until.is_none_or(|until| now < until) {
+        if self.beat.lease_until.is_none_or(|until| now < until) || planted(Bug::LeaseNeverEnds) {
             return;
         }
         self.beat.lease_until = None;

@@ -28,6 +28,7 @@ use crate::proto::format::Encoder;
 use crate::proto::frame::Frame;
 use crate::proto::ids::{ConnId, Cursor, Epoch, PullId, ShardId};
 use crate::proto::ledger::{Ledger, Pulled, Ranges, SafeCursor};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::sls::api::pull_head::PullHead;
 use crate::proto::sls::body::{BodyError, Compression, Decompressor};
 use crate::proto::sls::error::{Reaction, SlsError, SlsErrorKind};
@@ -175,6 +176,9 @@ impl Shard {
 
     /// Begins to drain.
     pub fn revoke(&mut self, cx: &mut Context) {
+        if planted(Bug::PullsAfterRevoke) {
+            return;
+        }
         self.phase = Phase::Draining;
         self.ready = None;
         if self.resend.is_none() {
@@ -522,6 +526,9 @@ impl Shard {
             Ok(checked) => checked,
             Err(error) => {
                 around.source.give_raw(raw);
+                if planted(Bug::CorruptBodyIsSkipped) && !want.again {
+                    self.cursor = head.next_cursor.clone();
+                }
                 let cause = Cause::CorruptBody { error, cursor: want.cursor, request_id: head.request_id };
                 self.fail(now, cause, Duration::ZERO, around);
                 return;
@@ -583,6 +590,9 @@ impl Shard {
         }
         self.bare = 0;
         let from = core::mem::replace(&mut self.cursor, next.clone());
+        if planted(Bug::CursorStays) {
+            self.cursor = from.clone();
+        }
         let was_idle = self.ledger.is_empty();
         if was_idle {
             self.safe_moved = now;
@@ -656,7 +666,7 @@ fn check_body(
     around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
     let mut tails = wire::Tails::default();
     let shape = wire::survey(raw, &mut tails).map_err(|error| BodyError::Wire(error.to_string()))?;
-    if u64::from(shape.groups) != head.count {
+    if u64::from(shape.groups) != head.count && !planted(Bug::ShortBodyIsUsed) {
         return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
     }
     Ok((shape.records, tails))

@@ -21,6 +21,7 @@ use super::cookies::{Habit, Jar};
 use crate::proto::context::{Context, Settled};
 use crate::proto::frame::Segments;
 use crate::proto::ids::{AckId, RouteId};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// Ids per poll: the answer to a poll that gets lost takes this many confirmations with it.
@@ -212,7 +213,9 @@ impl Acks {
         };
         // With a new incarnation this id counts the requests since the last proof that were answered without one.
         let without_id = channel.answered.saturating_sub(channel.proven);
+        let without_id = if planted(Bug::AnswersWithoutIdNotCounted) { 0 } else { without_id };
         let reset = channel.highest.is_some_and(|highest| id <= highest || id.0 <= without_id);
+        let reset = reset && !planted(Bug::RepeatedIdIsNew);
         if reset {
             channel.resets += 1;
             self.pending -= channel.lose_all(cx);
@@ -277,14 +280,15 @@ impl Acks {
         let Ok(answer) = simd_json::serde::from_slice::<Answer>(body) else { return false };
         let key = poll.channel;
         let Some(channel) = self.channels.get_mut(&key) else { return true };
-        if channel.resets != poll.resets {
+        if channel.resets != poll.resets && !planted(Bug::OldPollCounts) {
             // These ids may be of the incarnation before: they name other records now.
             return true;
         }
         for (id, indexed) in answer.acks {
             let Some(id) = id.parse().ok().map(AckId).filter(|_| indexed) else { continue };
             if let Some(pending) = channel.pending.remove(&id) {
-                let barrier = if id.0 < channel.unproven() { channel.begun } else { 0 };
+                let is_doubted = id.0 < channel.unproven() && !planted(Bug::NoDoubt);
+                let barrier = if is_doubted { channel.begun } else { 0 };
                 channel.tentative.push((barrier, pending));
             }
         }
@@ -335,7 +339,7 @@ impl Acks {
             let before = channel.pending.len();
             channel.pending.retain(|_, pending| {
                 let keep = pending.deadline > now;
-                if !keep {
+                if !keep && !planted(Bug::AckTimeoutForgets) {
                     lose(cx, &pending.segments);
                     cx.counters.sink_retries += 1;
                     cx.counters.duplicates_possible_records += u64::from(pending.records);
@@ -408,7 +412,11 @@ impl Channel {
         let tentative = self.tentative.drain(..).map(|(_, pending)| pending);
         for pending in core::mem::take(&mut self.pending).into_values().chain(tentative) {
             cx.counters.duplicates_possible_records += u64::from(pending.records);
-            cx.settle(&pending.segments, Settled::Lost);
+            if planted(Bug::ResetForgets) {
+                continue;
+            }
+            let how = if planted(Bug::ResetConfirms) { Settled::Acked } else { Settled::Lost };
+            cx.settle(&pending.segments, how);
         }
         count
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::proto::event::HecAnswer;
 use crate::proto::ids::AckId;
+use crate::proto::planted::{Bug, planted};
 
 /// Longest body of an answer that is read.
 pub const BODY_BYTES_MAX: u64 = 1 << 20;
@@ -104,6 +105,9 @@ pub fn judge(
     if (200..300).contains(&status) && readable && matches!(code, Some(0 | 24 | 25)) {
         return Judgement::Taken { ack_id, slow_down: code != Some(0) };
     }
+    if planted(Bug::AnyPageIsAReceipt) && status == 200 {
+        return Judgement::Taken { ack_id, slow_down: false };
+    }
     let answer = HecAnswer {
         status,
         code,
@@ -133,11 +137,12 @@ fn accepted_prefix(answer: &HecAnswer, ack_id: Option<AckId>, records: u32) -> O
     let number = answer.invalid_event?;
     let refused = match (answer.status, answer.code?) {
         // An index that the token may not write to is reported with the number of the next event.
+        (400, 7) if planted(Bug::IndexErrorOffByOne) => number,
         (400, 7) => number.checked_sub(1)?,
         (400, 6 | 12 | 13 | 15) => number,
         // The queue was full in the middle of the body, it is said. Nobody has verified that the front is stored,
         // so it counts only with an id that the indexer will confirm.
-        (503, 9) if number > 0 && ack_id.is_some() => number,
+        (503, 9) if number > 0 && (ack_id.is_some() || planted(Bug::BusyFrontCounts)) => number,
         _ => return None,
     };
     u32::try_from(refused).ok().filter(|refused| *refused < records)

@@ -14,6 +14,7 @@ use crate::proto::context::Context;
 use crate::proto::frame::Frame;
 use crate::proto::http1::{Limits, ResponseParser};
 use crate::proto::ids::{ConnId, RouteId, ShardId};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// A request that is not answered yet.
@@ -149,7 +150,11 @@ impl Conn {
 
     /// The request that the answer just read belongs to, and whether it had been written whole.
     pub(super) fn answered(&mut self, now: Instant) -> Option<(Request, bool)> {
-        let request = self.requests.pop_front()?;
+        let request = if planted(Bug::AnswerToTheNewest) {
+            self.requests.pop_back()?
+        } else {
+            self.requests.pop_front()?
+        };
         self.used = now;
         self.answered_at = now;
         self.answers += 1;

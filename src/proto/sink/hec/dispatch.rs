@@ -16,6 +16,7 @@ use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
 use crate::proto::http1::{Limits, write_request_head};
 use crate::proto::ids::{RouteId, ShardId};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// Where a frame may go now.
@@ -145,7 +146,7 @@ impl Hec {
         }
         let mut front = cx.pool.take_for_part(now);
         frame.move_front(frame.records_within(cap), &mut front);
-        if frame.segments.is_empty() {
+        if frame.segments.is_empty() || planted(Bug::CutDropsTheRest) {
             cx.pool.give(frame);
         } else {
             self.waiting.insert(at, frame);
@@ -159,7 +160,8 @@ impl Hec {
         let usable = |conn: &Conn| {
             conn.state == State::Open && conn.has_room(depth(conn)) && self.routes.is_usable(now, conn.route)
         };
-        if let Some(home) = self.conns.iter().position(|conn| conn.carries(shard)) {
+        let home = self.conns.iter().position(|conn| conn.carries(shard));
+        if let Some(home) = home.filter(|_| !planted(Bug::OvertakesItself)) {
             return match self.conns.get(home) {
                 Some(conn) if usable(conn) => Place::Conn(home),
                 _ => Place::Behind,

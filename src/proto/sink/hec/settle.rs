@@ -19,6 +19,7 @@ use crate::proto::frame::Frame;
 use crate::proto::http1::Head;
 use crate::proto::ids::{AckId, ConnId, RouteId};
 use crate::proto::letters::index_of;
+use crate::proto::planted::{Bug, planted};
 use crate::proto::sink::route::Failure;
 use crate::proto::time::Instant;
 
@@ -114,6 +115,10 @@ impl Hec {
                 if new_channel {
                     self.reset_channel(now, request.channel, cx);
                 }
+                if planted(Bug::ErrorCounts) && ambiguous {
+                    cx.settle(&request.frame.segments, Settled::Acked);
+                    return cx.pool.give(request.frame);
+                }
                 self.again(request, cx);
             }
         }
@@ -154,6 +159,9 @@ impl Hec {
     ) {
         self.front_taken(now, at, &mut request, (accepted, ack_id), cx);
         refuse_front(now, &mut request.frame, answer, cx);
+        if planted(Bug::RefusalTakesTheRest) {
+            cx.settle(&request.frame.cut_front(u32::MAX), Settled::Acked);
+        }
         if request.frame.segments.is_empty() {
             cx.pool.give(request.frame);
         } else {
@@ -175,7 +183,7 @@ impl Hec {
             return;
         }
         match ack_id {
-            Some(id) if self.counts_ids(now) => {
+            Some(id) if self.counts_ids(now) && !planted(Bug::FrontCountsAtOnce) => {
                 let started = request.started.unwrap_or(now);
                 if self.acks.add(request.channel, id, stored, started, now, cx) {
                     self.replace_channel(now, at, cx);
@@ -341,7 +349,11 @@ impl Hec {
         cx: &mut Context,
     ) {
         match question {
-            Some(Question::Acks(_)) => {
+            Some(Question::Acks(asked)) => {
+                if planted(Bug::FailedPollConfirms) {
+                    self.acks.lose_channel(asked.channel, cx);
+                    cx.settled.iter_mut().for_each(|(_, how)| *how = Settled::Acked);
+                }
                 self.acks.hold_polls(route, now);
                 self.routes.poll_failed(route, cause, self.params.poll_interval, cx);
             }

@@ -13,6 +13,7 @@
 use core::time::Duration;
 
 use crate::proto::event::{Closed, ClosedKind, Ledger};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// How long an epoch that is due goes on while the next connection is being made.
@@ -108,7 +109,8 @@ impl Epoch {
 
     /// True while frames may be given.
     pub(super) fn accepts(&self, bytes: u64, limits: Limits) -> bool {
-        self.end == End::Open && (bytes < limits.bytes || self.frames == 0)
+        let is_open = self.end == End::Open || planted(Bug::LateFramesJoin);
+        is_open && (bytes < limits.bytes || self.frames == 0)
     }
 
     /// True where the next connection should be made before this one ends.
@@ -168,6 +170,11 @@ impl Epoch {
             let quiet = if doubt { QUIET_IN_DOUBT } else { QUIET };
             let arrival = Arrival { ask_at: Some(now), pause: ARRIVAL_PAUSE, acked: 0, moved: now, quiet };
             self.end = if doubt && alone { End::Quiet(now) } else { End::Arriving(arrival) };
+            if planted(Bug::NoSilence) && !doubt {
+                self.end = End::Quiet(now);
+            } else if planted(Bug::SilenceFromTheWrite) {
+                self.end = End::Quiet(now + quiet);
+            }
         }
         match &mut self.end {
             End::Arriving(arrival) => arrival.ask_at.take_if(|at| *at <= now).map(|_| Step::Measure),
@@ -198,9 +205,16 @@ impl Epoch {
 
     /// How long the peer took to end behind us; `None` where its end proves nothing.
     pub(super) fn proof(&self, now: Instant, why: &Closed) -> Option<Duration> {
-        let End::Done(since) = self.end else { return None };
+        let since = match self.end {
+            End::Done(since) => since,
+            End::Quiet(_) | End::Asked(_) if planted(Bug::FinBeforeOurs) => now,
+            _ => return None,
+        };
         let all = self.ledger.is_some_and(|ledger| ledger.has_arrived());
-        (why.kind == ClosedKind::Eof && all).then(|| now.since(since))
+        let all = all || planted(Bug::UnackedCounts);
+        let is_fin =
+            why.kind == ClosedKind::Eof || planted(Bug::ResetIsAFin) && why.kind == ClosedKind::Reset;
+        (is_fin && all).then(|| now.since(since))
     }
 }
 

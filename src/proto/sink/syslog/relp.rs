@@ -20,6 +20,7 @@ use crate::proto::context::{Context, Settled};
 use crate::proto::event::SyslogTrouble;
 use crate::proto::frame::Frame;
 use crate::proto::ids::{ShardId, Txnr};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// Bytes that are made ready for the socket at once.
@@ -241,7 +242,7 @@ impl Relp {
         let Sending { frame, at, records, refused, started, .. } = &mut *sending;
         // Every message before the first slot was answered; a record counts when all its messages were.
         let count = match self.slots.front() {
-            Some(slot) if slot.frame == self.left => slot.record,
+            Some(slot) if slot.frame == self.left && !planted(Bug::SessionEndCounts) => slot.record,
             None if message(&frame.bytes, *at).is_some_and(|next| !next.first) => records.saturating_sub(1),
             _ => *records,
         };
@@ -298,13 +299,31 @@ impl Relp {
                 let at = usize::try_from(frame - self.left).unwrap_or(usize::MAX);
                 if let Some(sending) = self.frames.get_mut(at) {
                     sending.owed -= 1;
-                    if code != 200 && !sending.refused.iter().any(|(known, ..)| *known == record) {
+                    if code != 200
+                        && !planted(Bug::RefusalCounts)
+                        && !sending.refused.iter().any(|(known, ..)| *known == record)
+                    {
                         sending.refused.push((record, code, shorten(text)));
                     }
+                }
+                if planted(Bug::AnswersAreCumulative) {
+                    self.answer_all_before(txnr);
                 }
                 while self.slots.pop_front_if(|slot| slot.answered).is_some() {
                     self.first = self.first.next();
                 }
+            }
+        }
+    }
+
+    /// What [`Bug::AnswersAreCumulative`] does.
+    fn answer_all_before(&mut self, txnr: Txnr) {
+        let before = usize::try_from(txnr.distance_from(self.first)).unwrap_or(0);
+        for slot in self.slots.iter_mut().take(before).filter(|slot| !slot.answered) {
+            slot.answered = true;
+            let at = usize::try_from(slot.frame - self.left).unwrap_or(usize::MAX);
+            if let Some(sending) = self.frames.get_mut(at) {
+                sending.owed -= 1;
             }
         }
     }

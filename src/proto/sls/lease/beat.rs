@@ -18,6 +18,7 @@ use super::{Lease, Params, SHARDS_MAX};
 use crate::proto::backoff::Backoff;
 use crate::proto::event::Command;
 use crate::proto::ids::ShardId;
+use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
 /// The lane's state.
@@ -115,7 +116,7 @@ impl Lease {
         }
         match &self.stop {
             // Before the first lease there is nothing to give back.
-            Some(_) if self.beat.lease_until.is_none() => None,
+            Some(_) if self.beat.lease_until.is_none() || planted(Bug::StopEndsHeartbeats) => None,
             Some(stop) if self.shards.is_empty() => {
                 (stop.farewell == Farewell::Owed && stop.plane_stopped).then_some(Instant::default())
             }
@@ -134,7 +135,11 @@ impl Lease {
             Phase::Beat => {
                 self.beat.number += 1;
                 self.beat.sent_at = Some(now);
-                Call::Heartbeat { shards: self.shards.keys().copied().collect() }
+                let leaves = |holding: &Holding| {
+                    planted(Bug::DrainingIsNotListed) && matches!(holding.state, State::Draining { .. })
+                };
+                let listed = self.shards.iter().filter(|(_, holding)| !leaves(holding));
+                Call::Heartbeat { shards: listed.map(|(&shard, _)| shard).collect() }
             }
         };
         if let Some(stop) = self.stop.as_mut().filter(|_| self.shards.is_empty()) {
@@ -294,7 +299,8 @@ impl Lease {
     }
 
     fn beat_answer(&mut self, now: Instant, open: &Open, shards: Vec<ShardId>) {
-        let until = open.sent_at + self.beat.timeout;
+        let since = if planted(Bug::LeaseFromTheAnswer) { now } else { open.sent_at };
+        let until = since + self.beat.timeout;
         if until <= now {
             // So late that the server may have given everything away after it answered.
             self.beat.due = now;
@@ -343,9 +349,8 @@ impl Lease {
             }
             Some(_) => {}
             None => {
-                if self.given_up.get(&shard).is_some_and(|&sent| number <= sent)
-                    || self.shards.len() >= SHARDS_MAX
-                {
+                let is_stale = self.given_up.get(&shard).is_some_and(|&sent| number <= sent);
+                if is_stale && !planted(Bug::StaleAnswerGives) || self.shards.len() >= SHARDS_MAX {
                     return;
                 }
                 let epoch = self.next_epoch();

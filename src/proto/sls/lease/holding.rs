@@ -17,6 +17,7 @@ use super::event::Origin;
 use super::verdict::Verdict;
 use crate::proto::backoff::Backoff;
 use crate::proto::ids::{Cursor, Epoch, ShardId};
+use crate::proto::planted::{Bug, planted};
 use crate::proto::sls::api::CursorFrom;
 use crate::proto::time::Instant;
 
@@ -146,7 +147,8 @@ impl Progress {
     /// When the next commit is due. An unmoved checkpoint is sent again now and then: the shard may have
     /// become read-only after the last commit, and the server lets it go only on a commit of its end.
     fn commit_at(&self, params: &Params, fetched_at: Instant) -> Instant {
-        let pause = if self.is_saved() { params.heartbeat_interval } else { params.checkpoint_interval };
+        let again = if planted(Bug::NoSecondCommit) { Duration::MAX } else { params.heartbeat_interval };
+        let pause = if self.is_saved() { again } else { params.checkpoint_interval };
         match self.sent_at {
             Some(sent_at) => sent_at + pause,
             None if self.is_saved() => fetched_at + pause,
@@ -178,9 +180,13 @@ impl Holding {
             State::Start => {
                 let from = match params.start {
                     CursorFrom::End if !self.first => CursorFrom::Time(params.began),
+                    _ if !self.first && planted(Bug::ChildBeginsAtTheEnd) => CursorFrom::End,
                     start => start,
                 };
                 (self.due, Call::GetCursor { shard, from })
+            }
+            State::Oldest(_) if planted(Bug::ExpiredGoesToTheEnd) => {
+                (self.due, Call::GetCursor { shard, from: CursorFrom::End })
             }
             State::Oldest(_) => (self.due, Call::GetCursor { shard, from: CursorFrom::Begin }),
             State::GapFrom(gap) => (self.due, Call::GetCursorTime { shard, cursor: gap.from.clone() }),
