@@ -1,85 +1,120 @@
 //! Which faults a run may see, and dice for each concern.
 
+use std::collections::BTreeMap;
+use std::ops::Div;
+
 use sls2siem::proto::rng::Rng;
 
-/// Chances in per mille; a run enables a random subset.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    pub connect_refused: u64,
-    pub reset: u64,
-    pub resolve_error: u64,
-    pub pull_status: u64,
-    pub pull_corrupt: u64,
-    pub pull_torn: u64,
-    pub pull_hang: u64,
-    pub hec_busy: u64,
-    pub hec_error_stored: u64,
-    pub hec_error_clean: u64,
-    pub hec_unreadable: u64,
-    pub hec_partial: u64,
-    pub hec_too_large: u64,
-    pub hec_store_then_reset: u64,
-    pub hec_hang: u64,
-    pub hec_close: u64,
-    pub hec_restart: u64,
-    pub ack_slow: u64,
-    pub ack_never: u64,
-    pub ack_answer_lost: u64,
-    pub ack_junk: u64,
-    pub disk_full: u64,
-    pub crash: u64,
-    pub revoke: u64,
-    pub abandon: u64,
-    pub receiver_resets: u64,
-    pub receiver_slow: u64,
-    pub receiver_ends_early: u64,
-    pub receiver_never_ends: u64,
-    pub relp_refuses_open: u64,
-    pub relp_refuses: u64,
-    pub relp_serverclose: u64,
+/// The chance of one kind of fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Chance {
+    kind: &'static str,
+    per_mille: u64,
+}
+
+impl Chance {
+    /// False where the run does not see this kind at all.
+    pub fn is_on(self) -> bool {
+        self.per_mille > 0
+    }
+}
+
+impl Div<u64> for Chance {
+    type Output = Self;
+
+    fn div(self, by: u64) -> Self {
+        Self { per_mille: self.per_mille / by, ..self }
+    }
+}
+
+/// Chances by name. The names are the kinds that the summary of a simulation lists.
+macro_rules! chances {
+    ($(#[$doc:meta])* $of:ident: $($name:ident up to $most:literal,)+) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $of {
+            $(pub $name: $crate::faults::Chance,)+
+        }
+
+        impl Default for $of {
+            fn default() -> Self {
+                Self { $($name: $crate::faults::Chance::never(stringify!($name)),)+ }
+            }
+        }
+
+        impl $of {
+            /// The chance of each kind, and the most that it may be.
+            pub fn each(&mut self) -> impl Iterator<Item = (&mut $crate::faults::Chance, u64)> {
+                [$((&mut self.$name, $most),)+].into_iter()
+            }
+        }
+    };
+}
+pub(crate) use chances;
+
+impl Chance {
+    pub const fn never(kind: &'static str) -> Self {
+        Self { kind, per_mille: 0 }
+    }
+
+    pub fn set(&mut self, per_mille: u64) {
+        self.per_mille = per_mille;
+    }
+}
+
+chances! {
+    /// Chances in per mille; a run enables a random subset.
+    Plan:
+    connect_refused up to 200,
+    reset up to 200,
+    net_slow up to 200,
+    resolve_error up to 200,
+    pull_status up to 200,
+    pull_corrupt up to 200,
+    pull_empty up to 200,
+    pull_torn up to 200,
+    pull_hang up to 200,
+    pull_slow up to 100,
+    hec_busy up to 200,
+    hec_error up to 200,
+    hec_error_clean up to 200,
+    hec_unreadable up to 200,
+    hec_partial up to 200,
+    hec_too_large up to 200,
+    hec_store_then_reset up to 200,
+    hec_hang up to 200,
+    hec_slow up to 200,
+    hec_close up to 200,
+    hec_restart up to 200,
+    ack_slow up to 200,
+    ack_never up to 200,
+    ack_answer_lost up to 200,
+    ack_answer_late up to 600,
+    ack_junk up to 200,
+    ack_refused up to 200,
+    disk_full up to 600,
+    crash up to 200,
+    revoke up to 200,
+    abandon up to 200,
+    wall_clock up to 200,
+    receiver_resets up to 200,
+    receiver_slow up to 200,
+    receiver_ends_early up to 200,
+    receiver_throws_away up to 500,
+    receiver_never_ends up to 200,
+    relp_refuses_open up to 200,
+    relp_refuses up to 200,
+    relp_serverclose up to 200,
+    relp_answers_late up to 200,
 }
 
 impl Plan {
     /// A random subset of the faults, each with a random chance.
     pub fn random(dice: &mut Rng) -> Self {
         let mut plan = Self::default();
-        let fields: [&mut u64; 32] = [
-            &mut plan.connect_refused,
-            &mut plan.reset,
-            &mut plan.resolve_error,
-            &mut plan.pull_status,
-            &mut plan.pull_corrupt,
-            &mut plan.pull_torn,
-            &mut plan.pull_hang,
-            &mut plan.hec_busy,
-            &mut plan.hec_error_stored,
-            &mut plan.hec_error_clean,
-            &mut plan.hec_unreadable,
-            &mut plan.hec_partial,
-            &mut plan.hec_too_large,
-            &mut plan.hec_store_then_reset,
-            &mut plan.hec_hang,
-            &mut plan.hec_close,
-            &mut plan.hec_restart,
-            &mut plan.ack_slow,
-            &mut plan.ack_never,
-            &mut plan.ack_answer_lost,
-            &mut plan.ack_junk,
-            &mut plan.disk_full,
-            &mut plan.crash,
-            &mut plan.revoke,
-            &mut plan.abandon,
-            &mut plan.receiver_resets,
-            &mut plan.receiver_slow,
-            &mut plan.receiver_ends_early,
-            &mut plan.receiver_never_ends,
-            &mut plan.relp_refuses_open,
-            &mut plan.relp_refuses,
-            &mut plan.relp_serverclose,
-        ];
-        for field in fields {
+        for (chance, most) in plan.each() {
             if dice.below(3) == 0 {
-                *field = 1 + dice.below(200);
+                chance.set(1 + dice.below(most));
             }
         }
         plan
@@ -91,19 +126,23 @@ impl Plan {
 pub struct Dice {
     rng: Rng,
     pub struck: u64,
+    pub by_kind: BTreeMap<&'static str, u64>,
     pub on: bool,
 }
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), struck: 0, on: true }
+        Self { rng: Rng::new(seed), struck: 0, by_kind: BTreeMap::new(), on: true }
     }
 
-    /// True with a chance of `per_mille`, while faults are on.
-    pub fn strike(&mut self, per_mille: u64) -> bool {
+    /// True as often as `chance` says, while faults are on.
+    pub fn strike(&mut self, chance: Chance) -> bool {
         // The draw is made in any case, so that ending the faults does not shift the sequence.
-        let hit = self.rng.below(1_000) < per_mille && self.on;
-        self.struck += u64::from(hit);
+        let hit = self.rng.below(1_000) < chance.per_mille && self.on;
+        if hit {
+            self.struck += 1;
+            *self.by_kind.entry(chance.kind).or_default() += 1;
+        }
         hit
     }
 
@@ -114,4 +153,15 @@ impl Dice {
     pub fn next_u64(&mut self) -> u64 {
         self.rng.next_u64()
     }
+}
+
+/// Faults by kind, one line: what a simulation prints.
+pub fn table(by_kind: &BTreeMap<&'static str, u64>) -> String {
+    let mut kinds: Vec<_> = by_kind.iter().collect();
+    kinds.sort_by_key(|(kind, count)| (std::cmp::Reverse(**count), **kind));
+    let lines = kinds.chunks(4).map(|line| {
+        let cells = line.iter().map(|(kind, count)| format!("{kind:<22}{count:>9}"));
+        format!("  {}", cells.collect::<Vec<_>>().join("   "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -13,6 +13,27 @@ struct Channel {
     pending: BTreeMap<u64, u64>,
 }
 
+/// Answers that mean that nothing was stored; without a code it is a page of something in between.
+const REFUSALS: [(u16, Option<u16>); 15] = [
+    (303, None),
+    (400, Some(5)),
+    (400, Some(10)),
+    (400, Some(11)),
+    (401, Some(2)),
+    (401, Some(3)),
+    (403, Some(1)),
+    (403, Some(4)),
+    (403, None),
+    (404, Some(404)),
+    (404, None),
+    (429, Some(26)),
+    (503, Some(18)),
+    (503, Some(23)),
+    (503, None),
+];
+/// Answers that leave it open.
+const ERRORS: [(u16, u16); 5] = [(500, 8), (500, 0), (408, 0), (502, 0), (504, 0)];
+
 /// One indexer.
 #[derive(Default)]
 pub struct Hec {
@@ -26,6 +47,9 @@ pub struct Hec {
     unconfirmed: Vec<(String, u64, Vec<(u32, u64)>)>,
     /// Records refused once for their content.
     refused_once: Vec<(u32, u64)>,
+    is_about_to_die: bool,
+    /// After a restart so many requests are taken and answered with an error.
+    stumbles: u64,
 }
 
 impl Hec {
@@ -35,6 +59,7 @@ impl Hec {
 
     /// The indexer dies and comes back: channels are gone, and what it had not indexed is lost.
     pub fn restart(&mut self) {
+        self.is_about_to_die = false;
         self.channels.clear();
         self.unconfirmed.clear();
     }
@@ -48,11 +73,17 @@ impl Hec {
             }
             return Answer::new(200, &[], br#"{"text":"HEC is healthy","code":17}"#.to_vec());
         }
-        if request.path.ends_with("/ack") {
-            self.ack(now, request, plan, dice)
+        let (mut answer, slow) = if request.path.ends_with("/ack") {
+            (self.ack(now, request, plan, dice), plan.ack_answer_late)
         } else {
-            self.event(now, request, plan, dice)
+            (self.event(now, request, plan, dice), plan.hec_slow)
+        };
+        if dice.strike(slow) {
+            answer.late = dice.below(12) * 1_000_000_000;
+            // Slow is often the last thing that is seen of it.
+            self.is_about_to_die |= plan.hec_restart.is_on() && dice.below(2) == 0;
         }
+        answer
     }
 
     fn event(&mut self, now: u64, request: &Request, plan: &Plan, dice: &mut Dice) -> Answer {
@@ -69,45 +100,53 @@ impl Hec {
         if dice.strike(plan.hec_hang) {
             return Answer::hang();
         }
-        if dice.strike(plan.hec_busy) {
-            let mut answer = text(503, 9, "Server is busy");
-            answer.close = dice.below(2) == 0;
-            return answer;
-        }
-        if dice.strike(plan.hec_error_clean) {
-            return match dice.below(4) {
-                0 => text(403, 4, "Invalid token"),
-                1 => text(429, 26, "HEC queue is at capacity"),
-                2 => Answer::new(
-                    404,
-                    &[],
-                    b"{\"text\":\"The requested URL was not found on this server.\",\"code\":404}".to_vec(),
-                ),
-                _ => Answer::new(303, &[("Location", "/en-US/")], b"<html></html>".to_vec()),
-            };
+        // It dies between two requests of one connection, and whatever stands in front of it keeps the connection; who
+        // has just come up is slow, or dies again.
+        let restarts = dice.strike(plan.hec_restart / 2) || self.is_about_to_die;
+        if restarts {
+            self.restart();
         }
         let numbers = records::numbers(&request.body);
+        if dice.strike(plan.hec_busy) {
+            return self.busy(now, &channel, &numbers, plan, dice);
+        }
+        if dice.strike(plan.hec_error_clean) {
+            let (status, code) = REFUSALS[usize::try_from(dice.below(REFUSALS.len() as u64)).unwrap()];
+            return match code {
+                Some(code) => text(status, code, "refused"),
+                None => Answer::new(status, &[("Location", "/en-US/")], b"<html></html>".to_vec()),
+            };
+        }
         if dice.strike(plan.hec_too_large) && numbers.len() > 1 {
             return Answer::new(413, &[], b"<html>Content-Length of 2 too large</html>".to_vec());
         }
         let unreadable = dice.strike(plan.hec_unreadable);
-        let stored_then_error = dice.strike(plan.hec_error_stored);
-        let lost_answer = dice.strike(plan.hec_store_then_reset);
+        if restarts && plan.hec_error.is_on() {
+            self.stumbles = 1 + dice.below(2);
+        }
+        let stumbles = self.stumbles > 0;
+        self.stumbles -= u64::from(stumbles);
+        let error = dice.strike(plan.hec_error) || stumbles;
+        // Whoever answers so may have stored the records or may have swallowed them.
+        let swallowed = (unreadable || error) && !stumbles && dice.below(2) == 0;
+        let lost_answer = dice.strike(plan.hec_store_then_reset) || (restarts && dice.below(2) == 0);
         if dice.strike(plan.hec_partial) && !numbers.is_empty() {
             let at = usize::try_from(dice.below(numbers.len() as u64)).unwrap();
             if !self.refused_once.contains(&numbers[at]) {
                 self.refused_once.push(numbers[at]);
                 let id = self.take(now, &channel, &numbers[..at], plan, dice);
                 let id = id.filter(|_| at > 0).map_or(String::new(), |id| format!(r#","ackId":{id}"#));
-                let (code, number) = if dice.below(2) == 0 { (6, at) } else { (7, at + 1) };
+                let (code, number) =
+                    [(6, at), (7, at + 1), (12, at), (13, at)][usize::try_from(dice.below(4)).unwrap()];
                 let body =
                     format!(r#"{{"text":"refused","code":{code},"invalid-event-number":{number}{id}}}"#);
                 return Answer::new(400, &[], body.into_bytes());
             }
         }
-        let id = self.take(now, &channel, &numbers, plan, dice);
-        if stored_then_error {
-            return text(500, 8, "Internal server error");
+        let id = if swallowed { None } else { self.take(now, &channel, &numbers, plan, dice) };
+        if error {
+            let (status, code) = ERRORS[usize::try_from(dice.below(ERRORS.len() as u64)).unwrap()];
+            return text(status, code, "Internal server error");
         }
         if unreadable {
             return Answer::new(200, &[], b"<html>all is well</html>".to_vec());
@@ -115,7 +154,33 @@ impl Hec {
         let id = id.map_or(String::new(), |id| format!(r#","ackId":{id}"#));
         let mut answer = Answer::new(200, &[], format!(r#"{{"text":"Success","code":0{id}}}"#).into_bytes());
         answer.torn = lost_answer;
+        answer.late = if restarts && dice.below(2) == 0 { dice.below(6) * 1_000_000_000 } else { 0 };
         answer.close = dice.strike(plan.hec_close);
+        answer
+    }
+
+    /// Its queue is full; in the middle of a body it may say how far it came. The front is stored only where an id says
+    /// so: otherwise nobody knows.
+    fn busy(
+        &mut self,
+        now: u64,
+        channel: &str,
+        numbers: &[(u32, u64)],
+        plan: &Plan,
+        dice: &mut Dice,
+    ) -> Answer {
+        let at = usize::try_from(dice.below(numbers.len() as u64 + 1)).unwrap();
+        let how_far = if at == 0 || dice.below(2) == 0 {
+            String::new()
+        } else if self.acks {
+            let id = self.take(now, channel, &numbers[..at], plan, dice).unwrap();
+            format!(r#","invalid-event-number":{at},"ackId":{id}"#)
+        } else {
+            format!(r#","invalid-event-number":{at}"#)
+        };
+        let body = format!(r#"{{"text":"Server is busy","code":9{how_far}}}"#);
+        let mut answer = Answer::new(503, &[], body.into_bytes());
+        answer.close = dice.below(2) == 0;
         answer
     }
 
@@ -149,6 +214,9 @@ impl Hec {
     }
 
     fn ack(&mut self, now: u64, request: &Request, plan: &Plan, dice: &mut Dice) -> Answer {
+        if dice.strike(plan.hec_restart / 8) {
+            self.restart();
+        }
         let channel = request.header("x-splunk-request-channel").unwrap().to_owned();
         let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let mut parts = Vec::new();
@@ -167,6 +235,11 @@ impl Hec {
                 }
             }
             parts.push(format!("\"{id}\":{indexed}"));
+        }
+        if dice.strike(plan.ack_refused) {
+            let (status, code) =
+                [(400, 10), (400, 11), (403, 4), (503, 9)][usize::try_from(dice.below(4)).unwrap()];
+            return Answer::new(status, &[], format!(r#"{{"text":"refused","code":{code}}}"#).into_bytes());
         }
         if dice.strike(plan.ack_junk) {
             return Answer::new(502, &[], b"<html>bad gateway</html>".to_vec());

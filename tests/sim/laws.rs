@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::net::take_request;
 use crate::sls::Sls;
 
 /// Everything before `group` of this shard is stored.
@@ -33,4 +34,20 @@ pub fn all_arrived(sls: &Sls, stored: &BTreeSet<(u32, u64)>) -> Result<(), Strin
         }
     }
     Ok(())
+}
+
+/// A shard that was called back repairs what it lost, between two cursors, and pulls nothing new. `chunk` is what is
+/// about to be written on some connection.
+pub fn nothing_new_after_revoke(chunk: &[u8], revoked: &BTreeSet<u32>) -> Result<(), String> {
+    if revoked.is_empty() || !chunk.starts_with(b"GET /logstores/") {
+        return Ok(());
+    }
+    let Some(pull) = take_request(&mut chunk.to_vec()) else { return Ok(()) };
+    let shard: u32 = pull.path.rsplit('/').next().unwrap().parse().unwrap();
+    match pull.query("end_cursor") {
+        None if revoked.contains(&shard) => {
+            Err(format!("shard {shard}: it pulls on after it was called back"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -29,6 +29,8 @@ pub struct Answer {
     pub torn: bool,
     /// The connection ends after the answer.
     pub close: bool,
+    /// It comes so much later, ns, and whatever follows on the connection behind it.
+    pub late: u64,
 }
 
 impl Answer {
@@ -39,11 +41,11 @@ impl Answer {
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&body);
-        Self { bytes, hang: false, torn: false, close: false }
+        Self { bytes, hang: false, torn: false, close: false, late: 0 }
     }
 
     pub fn hang() -> Self {
-        Self { bytes: Vec::new(), hang: true, torn: false, close: false }
+        Self { bytes: Vec::new(), hang: true, torn: false, close: false, late: 0 }
     }
 }
 

@@ -78,18 +78,25 @@ impl Sls {
         // The server is free to return less than was asked for.
         let cap = if dice.below(10) == 0 { 1 } else { usize::MAX };
         let to = from.saturating_add(count.min(cap)).min(shard.readable).min(end).max(from);
-        let raw = records::list(shard.groups[from.min(shard.readable)..to].iter());
+        // Now and then it has nothing, although there is something: its servers do not agree at every moment.
+        let to = if dice.strike(plan.pull_empty) { from } else { to };
+        let mut groups = shard.groups[from.min(shard.readable)..to].iter();
+        let announced = groups.len();
+        let corrupt = (announced > 0 && dice.strike(plan.pull_corrupt)).then(|| dice.below(4));
+        if corrupt == Some(3) {
+            groups.next_back();
+        }
+        let raw = records::list(groups);
         let mut body = if raw.is_empty() { Vec::new() } else { lz4_flex::block::compress(&raw) };
         let mut raw_size = raw.len();
-        if dice.strike(plan.pull_corrupt) && !body.is_empty() {
-            match dice.below(3) {
-                0 => raw_size += 1,
-                1 => body.truncate(body.len() / 2),
-                _ => body[0] ^= 0xff,
-            }
+        match corrupt.filter(|_| !body.is_empty()) {
+            Some(0) => raw_size += 1,
+            Some(1) => body.truncate(body.len() / 2),
+            Some(2) => body[0] ^= 0xff,
+            _ => {}
         }
         let next = self.cursor(to);
-        let (raw_size, groups) = (raw_size.to_string(), (to - from).to_string());
+        let (raw_size, groups) = (raw_size.to_string(), announced.to_string());
         let end_flag = if to == shard.readable { "1" } else { "0" };
         let headers = [
             ("x-log-bodyrawsize", raw_size.as_str()),
@@ -101,6 +108,9 @@ impl Sls {
         ];
         let mut answer = Answer::new(200, &headers, body);
         answer.torn = dice.strike(plan.pull_torn);
+        if dice.strike(plan.pull_slow) {
+            answer.late = dice.below(12) * 1_000_000_000;
+        }
         answer
     }
 }

@@ -16,6 +16,17 @@ pub enum Does {
     Resets,
 }
 
+/// What a receiver's process makes of a connection.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mood {
+    #[default]
+    Reads,
+    /// It has given up in the middle of what it has read, and closes the next time that it looks.
+    GivesUp,
+    /// It does not look at it any more.
+    Hangs,
+}
+
 /// A connection as the receiver's machine sees it.
 #[derive(Default)]
 struct Stream {
@@ -25,10 +36,13 @@ struct Stream {
     part: Vec<u8>,
     fin: bool,
     closed: bool,
-    /// Its process does not look at this connection any more.
-    hung: bool,
+    mood: Mood,
+    /// When bytes came last.
+    arrived_at: u64,
     /// RELP: number of the last frame.
     txnr: u64,
+    /// RELP: messages that are answered later, in any order.
+    late: Vec<(u64, (u32, u64))>,
 }
 
 /// One receiver.
@@ -51,14 +65,22 @@ impl Receiver {
     }
 
     /// Bytes reach its kernel; false when nobody owns the connection any more.
-    pub fn arrive(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+    pub fn arrive(&mut self, now: u64, conn: ConnId, bytes: &[u8]) -> bool {
         let stream = self.streams.entry(conn).or_default();
         if stream.closed {
             return false;
         }
         assert!(!stream.fin, "bytes behind the FIN");
         stream.unread.extend_from_slice(bytes);
+        stream.arrived_at = now;
         true
+    }
+
+    /// True where its process has something to do on this connection although no bytes came.
+    pub fn is_busy(&self, conn: ConnId) -> bool {
+        let busy =
+            |stream: &Stream| !stream.closed && (stream.mood == Mood::GivesUp || !stream.late.is_empty());
+        self.streams.get(&conn).is_some_and(busy)
     }
 
     /// The forwarder's FIN; false as above.
@@ -69,12 +91,17 @@ impl Receiver {
     }
 
     /// Its process reads what is there.
-    pub fn read(&mut self, conn: ConnId, plan: &Plan, dice: &mut Dice) -> Vec<Does> {
+    pub fn read(&mut self, now: u64, conn: ConnId, plan: &Plan, dice: &mut Dice) -> Vec<Does> {
         let Some(stream) = self.streams.get_mut(&conn) else { return Vec::new() };
-        if stream.closed || stream.hung {
+        if stream.closed || stream.mood == Mood::Hangs {
             return Vec::new();
         }
-        if dice.strike(plan.receiver_resets / 4) {
+        if stream.mood == Mood::GivesUp {
+            stream.closed = true;
+            // Closing with bytes unread is a reset.
+            return vec![if stream.unread.is_empty() { Does::Ends } else { Does::Resets }];
+        }
+        if dice.strike(if stream.fin { plan.receiver_resets } else { plan.receiver_resets / 4 }) {
             stream.closed = true;
             stream.unread.clear();
             return vec![Does::Resets];
@@ -84,15 +111,23 @@ impl Receiver {
         if self.relp {
             self.answer(conn, plan, dice, &mut does);
         } else {
-            while let Some(message) = counted(&mut stream.part) {
-                self.stored.push(number(&message));
+            let is_prompt = now - stream.arrived_at <= PROMPT;
+            let throws = is_prompt && dice.strike(plan.receiver_throws_away / 2);
+            let mut messages: Vec<_> = std::iter::from_fn(|| counted(&mut stream.part)).collect();
+            if throws {
+                stream.mood = Mood::GivesUp;
+                messages.truncate(1 + usize::try_from(dice.below(messages.len().max(1) as u64)).unwrap());
+            }
+            self.stored.extend(messages.iter().map(|message| number(message)));
+            if throws {
+                return does;
             }
         }
         let Some(stream) = self.streams.get_mut(&conn) else { return does };
         if !stream.closed && stream.fin {
             stream.closed = true;
             if dice.strike(plan.receiver_never_ends) {
-                stream.hung = true;
+                stream.mood = Mood::Hangs;
             } else {
                 does.push(Does::Ends);
             }
@@ -105,11 +140,19 @@ impl Receiver {
 
     fn answer(&mut self, conn: ConnId, plan: &Plan, dice: &mut Dice, does: &mut Vec<Does>) {
         let Some(stream) = self.streams.get_mut(&conn) else { return };
+        for (txnr, record) in std::mem::take(&mut stream.late) {
+            if dice.below(2) == 0 {
+                stream.late.push((txnr, record));
+                continue;
+            }
+            self.stored.push(record);
+            does.push(Does::Says(format!("{txnr} rsp 6 200 OK\n").into_bytes()));
+        }
         while let Some((txnr, command, data)) = relp_frame(&mut stream.part) {
             assert_eq!(txnr, stream.txnr + 1, "numbers are exactly one apart");
             stream.txnr = txnr;
             if dice.strike(plan.receiver_never_ends / 4) {
-                stream.hung = true;
+                stream.mood = Mood::Hangs;
                 return;
             }
             if dice.strike(plan.relp_serverclose / 8) {
@@ -136,6 +179,10 @@ impl Receiver {
                         does.push(say("500 refused"));
                         continue;
                     }
+                    if dice.strike(plan.relp_answers_late) {
+                        stream.late.push((txnr, record));
+                        continue;
+                    }
                     self.stored.push(record);
                     if dice.strike(plan.receiver_resets / 16) {
                         stream.closed = true;
@@ -145,6 +192,7 @@ impl Receiver {
                     does.push(say("200 OK"));
                 }
                 "close" => {
+                    assert!(stream.late.is_empty(), "goodbye with messages unanswered");
                     stream.closed = true;
                     let bye = format!("{txnr} rsp 0\n0 serverclose 0\n");
                     does.extend([Does::Says(bye.into_bytes()), Does::Ends]);
@@ -155,6 +203,10 @@ impl Receiver {
         }
     }
 }
+
+/// How soon after the last bytes somebody reads who may throw away a part of them. It is over before the FIN of a
+/// forwarder can be there that is silent for 20 ms behind its last byte. Nobody can notice a receiver that takes longer.
+const PROMPT: u64 = 8_000_000;
 
 /// Takes one octet-counted message out of `bytes`.
 fn counted(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {

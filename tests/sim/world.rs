@@ -9,7 +9,7 @@ use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Ledger, Report
 use sls2siem::proto::flow::Flow;
 use sls2siem::proto::ids::{ConnId, Cursor, EndpointId, Epoch, LetterId, RouteId, ShardId};
 use sls2siem::proto::pipeline::Pipeline;
-use sls2siem::proto::time::Instant;
+use sls2siem::proto::time::{Instant, UnixTime};
 
 use crate::faults::{Dice, Plan};
 use crate::forwarder::{Kind, new_pipeline};
@@ -26,6 +26,10 @@ const SECOND: u64 = 1_000 * MILLI;
 const STORM: u64 = 90 * SECOND;
 /// After the storm everything has to be done within this time: ack time-outs take 300 s, several in a row.
 const CALM_MAX: u64 = 3 * 3_600 * SECOND;
+/// After an answer that SLS is in trouble it is left alone for at least so long.
+const PAUSE_MIN: u64 = 100 * MILLI;
+/// A record that is stored so often, on the average, comes for ever.
+const TIMES_MAX: u64 = 50;
 /// Events at one instant before it counts as a loop.
 const STEPS_AT_ONCE_MAX: u32 = 50_000;
 
@@ -36,9 +40,11 @@ pub struct Outcome {
     pub stored: u64,
     pub duplicates: u64,
     pub out_of_order: u64,
-    pub faults: u64,
+    pub faults: BTreeMap<&'static str, u64>,
     pub crashes: u64,
     pub letters: u64,
+    /// Virtual seconds until everything had arrived.
+    pub seconds: u64,
     pub trace: u64,
 }
 
@@ -48,9 +54,12 @@ impl Outcome {
         self.stored += other.stored;
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
-        self.faults += other.faults;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
         self.crashes += other.crashes;
         self.letters += other.letters;
+        self.seconds = self.seconds.max(other.seconds);
     }
 }
 
@@ -61,8 +70,9 @@ enum Event {
     ToServer(u64, ConnId, Vec<u8>),
     /// The driver has sent our FIN; it reaches the server.
     Finished(u64, ConnId),
-    Measured(u64, ConnId),
     Fin(u64, ConnId),
+    /// The driver has looked how far the bytes of a connection have come.
+    Measured(u64, ConnId),
     /// A receiver's process looks at a connection.
     Reads(u64, ConnId),
     ToClient(u64, ConnId, Vec<u8>),
@@ -88,6 +98,7 @@ struct Link {
 }
 
 impl Link {
+    /// How far its bytes have come, as the driver measures it.
     fn ledger(&self) -> Ledger {
         Ledger { sealed: self.written, written: self.written, unacked: self.written - self.acked }
     }
@@ -116,6 +127,10 @@ pub struct World {
     /// Which process this is: events of an earlier one are not heard.
     process: u64,
     epochs: BTreeMap<u32, u64>,
+    /// Shards that were called back.
+    revoked: BTreeSet<u32>,
+    /// When SLS said no to pulls of a shard.
+    refused: BTreeMap<String, u64>,
     crashes: u64,
     trace: DefaultHasher,
     seed: u64,
@@ -136,7 +151,7 @@ impl World {
 
     fn with(seed: u64, loud: bool, plan: Plan, dice: &mut Dice) -> Self {
         let sls = Sls::new(dice);
-        let acks = dice.below(2) == 0;
+        let acks = dice.below(4) > 0;
         let flow = Flow::new(40_000 + dice.below(400_000));
         let kind = Kind::of(seed);
         let pipeline = new_pipeline(seed, kind, Rc::clone(&flow), 0);
@@ -161,6 +176,8 @@ impl World {
             pipeline,
             process: 0,
             epochs: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            refused: BTreeMap::new(),
             crashes: 0,
             trace: DefaultHasher::new(),
             seed,
@@ -213,6 +230,7 @@ impl World {
     /// The last law: after a polite stop nothing holds memory.
     fn finish(mut self) -> Result<Outcome, String> {
         self.pipeline.handle_command(Instant(self.now), Command::Stop);
+        let seconds = self.now / SECOND;
         let end = self.now + 3_600 * SECOND;
         while !self.pipeline.is_stopped() {
             self.pump()?;
@@ -256,9 +274,10 @@ impl World {
             stored: self.stored.len() as u64,
             duplicates,
             out_of_order,
-            faults: self.dice.struck,
+            faults: self.dice.by_kind,
             crashes: self.crashes,
             letters: self.letters,
+            seconds,
             trace: self.trace.finish(),
         })
     }
@@ -274,6 +293,10 @@ impl World {
             self.stored.extend(stored[*counted..].iter().copied());
             self.handled.extend(stored[*counted..].iter().copied());
             *counted = stored.len();
+        }
+        let all: u64 = self.counted.iter().map(|count| *count as u64).sum();
+        if all > TIMES_MAX * (self.sls.records() + 100) {
+            return Err(format!("the same records come for ever: {all} are stored"));
         }
         // One frame and one body may pass the bound: the first one is always let in.
         let slack = 200_000;
@@ -295,11 +318,11 @@ impl World {
             if self.loud {
                 eprintln!("{:>9} ms  {action:?}", self.now / MILLI);
             }
-            self.act(action);
+            self.act(action)?;
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Connect { conn, to } => {
                 let refused = self.dice.strike(self.plan.connect_refused);
@@ -323,9 +346,12 @@ impl World {
                 let delay = 1 + self.dice.below(20);
                 self.at(delay * MILLI, event);
             }
-            Action::Transmit(conn) => self.transmit(conn),
+            Action::Transmit(conn) => return self.transmit(conn),
             Action::Finish(conn) => self.at(MILLI, Event::Finished(self.process, conn)),
-            Action::Measure(conn) => self.at(MILLI / 2, Event::Measured(self.process, conn)),
+            Action::Measure(conn) => {
+                let wait = self.dice.below(3) * MILLI;
+                self.at(wait, Event::Measured(self.process, conn));
+            }
             Action::Close(conn) => {
                 self.links.remove(&conn);
             }
@@ -339,10 +365,12 @@ impl World {
                 self.at(5 * MILLI, Event::Routes(self.process, endpoint, failed));
             }
         }
+        Ok(())
     }
 
-    fn transmit(&mut self, conn: ConnId) {
+    fn transmit(&mut self, conn: ConnId) -> Result<(), String> {
         while let Some(chunk) = self.pipeline.poll_transmit(Instant(self.now), conn) {
+            laws::nothing_new_after_revoke(chunk, &self.revoked)?;
             let length = if self.dice.below(3) == 0 {
                 1 + usize::try_from(self.dice.below(chunk.len() as u64)).unwrap()
             } else {
@@ -352,11 +380,13 @@ impl World {
             self.pipeline.handle_transmitted(Instant(self.now), conn, length);
             let Some(link) = self.links.get_mut(&conn) else { continue };
             link.written += length as u64;
-            let at = link.to_server_at.max(self.now + 1 + self.dice.below(5) * MILLI);
+            let stuck = if self.dice.strike(self.plan.net_slow / 8) { self.dice.below(3_000) } else { 0 };
+            let at = link.to_server_at.max(self.now + 1 + (self.dice.below(5) + stuck) * MILLI);
             link.to_server_at = at + 1;
             let process = self.process;
             self.at(at - self.now, Event::ToServer(process, conn, bytes));
         }
+        Ok(())
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm per event")]
@@ -379,6 +409,10 @@ impl World {
                 if process == self.process
                     && let Some(link) = self.links.remove(&conn)
                 {
+                    if link.to == To::Source {
+                        // The answer may not have come so far.
+                        self.refused.clear();
+                    }
                     if kind != ClosedKind::Connect {
                         self.pipeline.handle_ledger(now, conn, link.ledger());
                     }
@@ -420,7 +454,7 @@ impl World {
             }
             Event::ToServer(process, conn, bytes) => {
                 if process == self.process {
-                    self.serve(conn, &bytes);
+                    self.serve(conn, &bytes)?;
                 }
             }
             Event::Routes(process, endpoint, failed) => {
@@ -465,20 +499,20 @@ impl World {
     }
 
     /// A server reads what came.
-    fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+    fn serve(&mut self, conn: ConnId, bytes: &[u8]) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&conn) else { return Ok(()) };
         if link.dead {
-            return;
+            return Ok(());
         }
         if self.kind != Kind::Hec && link.to != To::Source {
             self.reach(conn, Some(bytes));
-            return;
+            return Ok(());
         }
         link.inbox.extend_from_slice(bytes);
         if self.dice.strike(self.plan.reset / 20) {
             link.dead = true;
             self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
-            return;
+            return Ok(());
         }
         while let Some(link) = self.links.get_mut(&conn)
             && !link.dead
@@ -489,10 +523,26 @@ impl World {
                     let hec = &mut self.hecs[route.0 as usize];
                     hec.answer(self.now, &request, &self.plan, &mut self.dice)
                 }
-                _ => self.sls.answer(&request, &self.plan, &mut self.dice),
+                _ => self.pull(&request)?,
             };
             self.reply(conn, answer);
         }
+        Ok(())
+    }
+
+    /// SLS answers a pull; the law is that nobody asks it again at once when it is in trouble.
+    fn pull(&mut self, request: &net::Request) -> Result<Answer, String> {
+        let refused = self.refused.remove(&request.path);
+        if let Some(since) = refused.map(|at| self.now - at).filter(|since| *since < PAUSE_MIN) {
+            return Err(format!("{} is asked again {} ms after an error", request.path, since / MILLI));
+        }
+        let answer = self.sls.answer(request, &self.plan, &mut self.dice);
+        let is_error = !answer.hang && !answer.bytes.starts_with(b"HTTP/1.1 200");
+        // A quota is another matter: it has a pace of its own.
+        if is_error && !answer.bytes.windows(5).any(|window| window == b"Quota") {
+            self.refused.insert(request.path.clone(), self.now);
+        }
+        Ok(answer)
     }
 
     /// Bytes, or our FIN, reach the kernel of a syslog receiver.
@@ -501,29 +551,39 @@ impl World {
         let To::Sink(route) = link.to else { return };
         let receiver = &mut self.receivers[route.0 as usize];
         let owned = match bytes {
-            Some(bytes) => receiver.arrive(conn, bytes),
+            Some(bytes) => receiver.arrive(self.now, conn, bytes),
             None => receiver.fin(conn),
         };
         if !owned || self.dice.strike(self.plan.reset / 20) {
             link.dead = true;
-            self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
+            // Behind whatever else is on its way back.
+            let at = link.to_client_at.max(self.now + MILLI) + 1;
+            link.to_client_at = at;
+            self.at(at - self.now, Event::Closed(self.process, conn, ClosedKind::Reset));
             return;
         }
         link.acked += bytes.map_or(1, |bytes| bytes.len() as u64);
         let slow = self.dice.strike(self.plan.receiver_slow / 4);
-        let wait = if slow { self.dice.below(60_000) } else { self.dice.below(40) };
+        let usual = if self.dice.below(2) == 0 { 5 } else { 40 };
+        let wait = self.dice.below(if slow { 60_000 } else { usual });
         self.at((1 + wait) * MILLI, Event::Reads(self.process, conn));
     }
 
     fn receiver_reads(&mut self, conn: ConnId) {
         let Some(To::Sink(route)) = self.links.get(&conn).map(|link| link.to) else { return };
-        for does in self.receivers[route.0 as usize].read(conn, &self.plan, &mut self.dice) {
-            let Some(link) = self.links.get(&conn) else { return };
+        let does = self.receivers[route.0 as usize].read(self.now, conn, &self.plan, &mut self.dice);
+        if self.receivers[route.0 as usize].is_busy(conn) {
+            let wait = self.dice.below(5) * MILLI;
+            self.at(wait, Event::Reads(self.process, conn));
+        }
+        for does in does {
             let after = MILLI * (1 + self.dice.below(30));
+            let Some(link) = self.links.get_mut(&conn) else { return };
             let at = link.to_client_at.max(self.now + after) - self.now;
+            link.to_client_at = self.now + at;
             match does {
                 Does::Says(bytes) => {
-                    let answer = Answer { bytes, hang: false, torn: false, close: false };
+                    let answer = Answer { bytes, hang: false, torn: false, close: false, late: 0 };
                     self.reply(conn, answer);
                 }
                 Does::Ends => self.at(at, Event::Closed(self.process, conn, ClosedKind::Eof)),
@@ -541,7 +601,7 @@ impl World {
         if answer.torn {
             bytes.truncate(usize::try_from(self.dice.below(bytes.len() as u64)).unwrap());
         }
-        let mut at = link.to_client_at.max(self.now + MILLI * (1 + self.dice.below(30)));
+        let mut at = link.to_client_at.max(self.now + answer.late + MILLI * (1 + self.dice.below(30)));
         let mut rest = bytes.as_slice();
         let mut pieces = Vec::new();
         while !rest.is_empty() {
@@ -611,6 +671,8 @@ impl World {
             self.crashes += 1;
             self.process += 1;
             self.links.clear();
+            self.revoked.clear();
+            self.refused.clear();
             self.receivers.iter_mut().for_each(Receiver::forget_peer);
             self.flow = Flow::new(self.flow.bodies.limit() * 2);
             self.pipeline = new_pipeline(self.seed, self.kind, Rc::clone(&self.flow), self.process);
@@ -630,9 +692,14 @@ impl World {
         {
             self.at(MILLI, Event::Closed(self.process, conn, ClosedKind::Reset));
         }
+        if self.dice.strike(self.plan.wall_clock) {
+            let wall = UnixTime::from_secs(1_767_323_000 + self.dice.below(2 * 86_400) - 86_400);
+            self.pipeline.handle_wall_clock(now, wall);
+        }
         let shard = u32::try_from(self.dice.below(self.sls.shards.len() as u64)).unwrap();
         let epoch = Epoch(self.epochs[&shard]);
         if self.dice.strike(self.plan.revoke) {
+            self.revoked.insert(shard);
             self.pipeline.handle_command(now, Command::Revoke { shard: ShardId(shard), epoch });
         } else if self.dice.strike(self.plan.abandon) {
             self.pipeline.handle_command(now, Command::Abandon { shard: ShardId(shard), epoch });
@@ -651,6 +718,9 @@ impl World {
         let epoch = self.epochs.entry(shard).or_default();
         *epoch += 1;
         let cursor = Cursor::new(&self.sls.cursor(self.sls.shards[shard as usize].checkpoint));
+        self.revoked.remove(&shard);
+        // Whoever takes it over knows nothing of the trouble.
+        self.refused.clear();
         let command = Command::Assign { shard: ShardId(shard), epoch: Epoch(*epoch), cursor, end: None };
         self.pipeline.handle_command(Instant(self.now), command);
     }

@@ -1,10 +1,10 @@
 //! One forwarder: the lease, the pipeline, and the small delays between the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sls2siem::proto::event::To;
+use sls2siem::proto::event::{Command, To};
 use sls2siem::proto::flow::Flow;
 use sls2siem::proto::format::Encoder;
 use sls2siem::proto::format::hec::{HecEncoder, HecParams};
@@ -14,6 +14,7 @@ use sls2siem::proto::sink;
 use sls2siem::proto::sink::hec::{AckMode, Endpoint};
 use sls2siem::proto::sls::api::{self, Caller, CursorFrom};
 use sls2siem::proto::sls::body::Compression;
+use sls2siem::proto::sls::lease::call::{CallError, CallId, Reply};
 use sls2siem::proto::sls::lease::{self, Lease, OnExpired};
 use sls2siem::proto::sls::sign::{Credentials, Version};
 use sls2siem::proto::sls::source;
@@ -29,6 +30,8 @@ pub struct Link {
     pub to_server_at: u64,
     pub to_client_at: u64,
     pub dead: bool,
+    /// When the requests of events that the server has not read yet were begun.
+    pub begun: VecDeque<u64>,
 }
 
 /// A process.
@@ -45,8 +48,19 @@ pub struct Forwarder {
     pub frozen: [u64; 2],
     /// Everything of it was told to stop.
     pub stopping: bool,
-    /// End of the lease by the last heartbeat whose answer it has read.
+    /// End of the lease: counted here, from the sending of the last heartbeat that was answered in time.
     pub lease_until: u64,
+    /// When the heartbeats that are under way were sent, and the last of all.
+    pub beats: BTreeMap<CallId, u64>,
+    pub last_beat: u64,
+    /// When the last heartbeat was sent that was answered.
+    pub answered_beat: u64,
+    /// When shards came, left, and were last asked for their checkpoint.
+    pub acquired: BTreeMap<u32, u64>,
+    pub given_up: BTreeMap<u32, u64>,
+    pub asked: BTreeMap<u32, u64>,
+    /// Shards that were taken from its data plane, and when.
+    pub lost: BTreeMap<u32, u64>,
 }
 
 /// Control plane and data plane, as indexes of [`Forwarder::frozen`].
@@ -66,9 +80,38 @@ impl Forwarder {
             frozen: [0, 0],
             stopping: false,
             lease_until: 0,
+            beats: BTreeMap::new(),
+            last_beat: 0,
+            answered_beat: 0,
+            acquired: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            lost: BTreeMap::new(),
             name,
             process,
         }
+    }
+
+    /// An order reaches the data plane.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match &command {
+            Command::Abandon { shard, .. } => drop(self.lost.insert(shard.0, now.0)),
+            Command::Assign { shard, .. } => drop(self.lost.remove(&shard.0)),
+            _ => {}
+        }
+        self.pipeline.handle_command(now, command);
+    }
+
+    /// An answer reaches the control plane; what it does to the lease is counted here as well.
+    pub fn handle_reply(&mut self, now: Instant, id: CallId, result: Result<Reply, CallError>) {
+        if let Some(sent) = self.beats.remove(&id).filter(|_| result.is_ok()) {
+            self.answered_beat = sent;
+            let until = sent + TIMEOUT * 1_000_000_000;
+            if until > now.0 {
+                self.lease_until = until;
+            }
+        }
+        self.lease.handle_reply(now, id, result);
     }
 
     /// When it wants to be woken.

@@ -5,7 +5,7 @@ mod laws;
 mod mischief;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _};
 
 use sls2siem::proto::event::{Action, Closed, ClosedKind, Command, Report, To};
@@ -16,7 +16,7 @@ use sls2siem::proto::time::Instant;
 
 use super::forwarder::{CONTROL, DATA, Forwarder, Link};
 use super::server::Group;
-use crate::faults::{Dice, Plan};
+use crate::faults::{Chance, Dice, Plan, chances};
 use crate::hec::Hec;
 use crate::net::{self, Answer};
 use crate::sls::Sls;
@@ -44,6 +44,9 @@ pub struct Outcome {
     pub gaps: u64,
     pub conflicts: u64,
     pub expired_leases: u64,
+    /// Virtual seconds until everything had arrived.
+    pub seconds: u64,
+    pub faults: BTreeMap<&'static str, u64>,
     pub trace: u64,
 }
 
@@ -61,50 +64,38 @@ impl Outcome {
         self.gaps += other.gaps;
         self.conflicts += other.conflicts;
         self.expired_leases += other.expired_leases;
+        self.seconds = self.seconds.max(other.seconds);
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
     }
 }
 
-/// Chances per mille, beside those of [`Plan`].
-#[derive(Clone, Debug, Default)]
-struct Chances {
-    call_lost: u64,
-    reply_lost: u64,
-    call_slow: u64,
-    call_twice: u64,
-    call_refused: u64,
-    crash: u64,
-    freeze: u64,
-    leave: u64,
-    join: u64,
-    clock: u64,
-    split: u64,
-    merge: u64,
-    expire: u64,
-    delete: u64,
+chances! {
+    /// Chances per mille, beside those of [`Plan`].
+    Chances:
+    call_lost up to 300,
+    reply_lost up to 300,
+    call_slow up to 200,
+    call_twice up to 200,
+    call_refused up to 200,
+    crash up to 60,
+    freeze up to 80,
+    leave up to 60,
+    join up to 100,
+    clock up to 60,
+    split up to 60,
+    merge up to 40,
+    expire up to 60,
+    delete up to 20,
 }
 
 impl Chances {
     fn random(dice: &mut Dice) -> Self {
         let mut all = Self::default();
-        let fields: [(&mut u64, u64); 14] = [
-            (&mut all.call_lost, 300),
-            (&mut all.reply_lost, 300),
-            (&mut all.call_slow, 200),
-            (&mut all.call_twice, 200),
-            (&mut all.call_refused, 200),
-            (&mut all.crash, 60),
-            (&mut all.freeze, 80),
-            (&mut all.leave, 60),
-            (&mut all.join, 100),
-            (&mut all.clock, 60),
-            (&mut all.split, 60),
-            (&mut all.merge, 40),
-            (&mut all.expire, 60),
-            (&mut all.delete, 20),
-        ];
-        for (field, most) in fields {
+        for (chance, most) in all.each() {
             if dice.below(2) == 0 {
-                *field = 1 + dice.below(most);
+                chance.set(1 + dice.below(most));
             }
         }
         all
@@ -162,6 +153,8 @@ pub struct World {
     processes: u64,
     seed: u64,
     in_order: bool,
+    /// Nobody fails in it, and nothing gets lost.
+    polite: bool,
     /// Records that expired before they were stored, and shards whose gap was told.
     expired: BTreeSet<(u32, u64)>,
     told: BTreeSet<u32>,
@@ -182,13 +175,19 @@ impl World {
 
     /// Members join and leave in order, and nothing fails.
     pub fn polite(seed: u64) -> Self {
-        let chances = Chances { leave: 150, join: 300, split: 40, merge: 20, ..Chances::default() };
-        Self::with(seed, false, Plan::default(), chances, Dice::new(seed))
+        let mut chances = Chances::default();
+        chances.leave.set(150);
+        chances.join.set(300);
+        chances.split.set(40);
+        chances.merge.set(20);
+        let mut world = Self::with(seed, false, Plan::default(), chances, Dice::new(seed));
+        world.polite = true;
+        world
     }
 
     fn with(seed: u64, loud: bool, plan: Plan, chances: Chances, mut dice: Dice) -> Self {
         let sls = Sls::new(&mut dice);
-        let acks = dice.below(3) == 0;
+        let acks = dice.below(2) == 0;
         let shape = sls.shards.iter().map(|_| (Vec::new(), 0, false)).collect();
         let mut world = Self {
             now: SECOND,
@@ -196,6 +195,7 @@ impl World {
             plan,
             chances,
             in_order: dice.below(2) == 0,
+            polite: false,
             dice,
             queue: BinaryHeap::new(),
             events: Vec::new(),
@@ -318,10 +318,10 @@ impl World {
                 };
                 self.plane(of, None, |f| f.pipeline.handle_routes(now, endpoint, routes));
             }
-            Event::Command(of, command) => self.plane(of, None, |f| f.pipeline.handle_command(now, command)),
+            Event::Command(of, command) => self.plane(of, None, |f| f.handle_command(now, command)),
             Event::Report(of, report) => self.plane(of, None, |f| f.lease.handle_report(now, report)),
-            Event::Reply(of, id, result) => self.plane(of, None, |f| f.lease.handle_reply(now, id, result)),
-            Event::ToServer(of, conn, bytes) => self.serve(of, conn, &bytes),
+            Event::Reply(of, id, result) => self.plane(of, None, |f| f.handle_reply(now, id, result)),
+            Event::ToServer(of, conn, bytes) => self.serve(of, conn, &bytes)?,
             Event::Call(of, id, call, answered) => {
                 let result = self.serve_call(of, &call)?;
                 if answered {
@@ -378,17 +378,15 @@ impl World {
             }
             let quiet = calls.is_empty() && commands.is_empty() && reports.is_empty() && actions.is_empty();
             for (id, call) in calls {
-                self.send(process, id, call);
+                self.send(process, id, call)?;
             }
             for command in commands {
-                if let Command::Lease { until } = &command {
-                    self.forwarders[index].lease_until = until.0;
-                }
                 // The way between the planes keeps the order: one thread, one queue.
                 self.at(MILLI / 10, Event::Command(process, command));
             }
             for event in news {
                 self.note(&event);
+                laws::nothing_old_counts(&mut self.forwarders[index], now.0, &event)?;
             }
             for report in reports {
                 self.at(MILLI / 10, Event::Report(process, report));
@@ -423,7 +421,10 @@ impl World {
     /// A process that was stopped has ended.
     fn end(&mut self, index: usize) -> Result<(), String> {
         let forwarder = self.forwarders.remove(index);
-        let faults = self.chances.call_lost + self.chances.reply_lost + self.chances.call_slow > 0;
+        let chances = &self.chances;
+        let faults =
+            [chances.call_lost, chances.reply_lost, chances.call_slow].into_iter().any(Chance::is_on);
+        let faults = faults || self.plan.hec_hang.is_on() || self.plan.hec_busy.is_on();
         match forwarder.lease.outcome() {
             Some(LeaseOutcome::Drained) => {
                 let out = forwarder.flow.bodies.used() + forwarder.flow.frames.used();
@@ -431,8 +432,7 @@ impl World {
                     return Err(format!("{}: drained with {out} bytes of credit still out", forwarder.name));
                 }
             }
-            Some(LeaseOutcome::Undrained { .. }) if faults || self.plan.hec_hang + self.plan.hec_busy > 0 => {
-            }
+            Some(LeaseOutcome::Undrained { .. }) if faults => {}
             other if self.outcome.freezes + self.dice.struck == 0 => {
                 return Err(format!("{}: a polite stop ended with {other:?}", forwarder.name));
             }
@@ -448,7 +448,14 @@ impl World {
         match action {
             Action::Connect { conn, to } => {
                 let refused = self.dice.strike(self.plan.connect_refused);
-                let link = Link { to, inbox: Vec::new(), to_server_at: 0, to_client_at: 0, dead: refused };
+                let link = Link {
+                    to,
+                    inbox: Vec::new(),
+                    to_server_at: 0,
+                    to_client_at: 0,
+                    dead: refused,
+                    begun: VecDeque::new(),
+                };
                 self.forwarders[index].links.insert(conn, link);
                 let event = if refused {
                     Event::Closed(process, conn, ClosedKind::Connect)
@@ -495,38 +502,45 @@ impl World {
                     (self.now - forwarder.lease_until) / MILLI
                 ));
             }
-            let at = link.to_server_at.max(self.now + 1 + self.dice.below(5) * MILLI);
+            if to_sink && is_event {
+                link.begun.push_back(self.now);
+            }
+            let stuck = if self.dice.strike(self.plan.net_slow / 8) { self.dice.below(3_000) } else { 0 };
+            let at = link.to_server_at.max(self.now + 1 + (self.dice.below(5) + stuck) * MILLI);
             link.to_server_at = at + 1;
             self.at(at - self.now, Event::ToServer(process, conn, bytes));
         }
     }
 
     /// A server reads what came. What is on its way arrives although its sender is frozen, or dead.
-    fn serve(&mut self, process: u64, conn: ConnId, bytes: &[u8]) {
+    fn serve(&mut self, process: u64, conn: ConnId, bytes: &[u8]) -> Result<(), String> {
         let Some(index) = self.forwarders.iter().position(|forwarder| forwarder.process == process) else {
-            return;
+            return Ok(());
         };
         let Some(link) = self.forwarders[index].links.get_mut(&conn).filter(|link| !link.dead) else {
-            return;
+            return Ok(());
         };
         link.inbox.extend_from_slice(bytes);
         if self.dice.strike(self.plan.reset / 20) {
             link.dead = true;
             self.at(MILLI, Event::Closed(process, conn, ClosedKind::Reset));
-            return;
+            return Ok(());
         }
         while let Some(link) = self.forwarders[index].links.get_mut(&conn)
             && !link.dead
             && let Some(request) = net::take_request(&mut link.inbox)
         {
+            let begun = request.path.ends_with("/event").then(|| link.begun.pop_front()).flatten();
             let answer = match link.to {
                 To::Sink(route) => {
+                    laws::not_of_a_lost_shard(&self.forwarders[index], &request, begun)?;
                     self.hecs[route.0 as usize].answer(self.now, &request, &self.plan, &mut self.dice)
                 }
                 _ => self.pull(&request),
             };
             self.answer(index, conn, answer);
         }
+        Ok(())
     }
 
     fn pull(&mut self, request: &net::Request) -> Answer {
@@ -548,7 +562,7 @@ impl World {
         if answer.torn {
             bytes.truncate(usize::try_from(self.dice.below(bytes.len() as u64)).unwrap());
         }
-        let at = link.to_client_at.max(self.now + MILLI * (1 + self.dice.below(30)));
+        let at = link.to_client_at.max(self.now + answer.late + MILLI * (1 + self.dice.below(30)));
         link.to_client_at = at + 2;
         if !bytes.is_empty() {
             self.at(at - self.now, Event::ToClient(process, conn, bytes));

@@ -12,7 +12,24 @@ use super::{Event, MILLI, SECOND, World};
 use crate::sls::Sls;
 
 impl World {
-    pub(super) fn send(&mut self, process: u64, id: CallId, call: Call) {
+    pub(super) fn send(&mut self, process: u64, id: CallId, call: Call) -> Result<(), String> {
+        let now = self.now;
+        if let Some(forwarder) = self.forwarders.iter_mut().find(|forwarder| forwarder.process == process) {
+            match &call {
+                Call::Heartbeat { .. } => {
+                    forwarder.beats.insert(id, now);
+                    forwarder.last_beat = now;
+                }
+                Call::GetCheckpoint { shard } => drop(forwarder.asked.insert(shard.0, now)),
+                Call::UpdateCheckpoint { shard, .. } if forwarder.lease_until <= now => {
+                    let (name, since) = (&forwarder.name, (now - forwarder.lease_until) / MILLI);
+                    return Err(format!(
+                        "{name} saves a checkpoint of shard {shard} although its lease ended {since} ms ago"
+                    ));
+                }
+                _ => {}
+            }
+        }
         let lost = self.dice.strike(self.chances.call_lost);
         let (wait, back) = (self.latency(), !self.dice.strike(self.chances.reply_lost));
         let timeout = Err(CallError::Transport {
@@ -29,6 +46,7 @@ impl World {
         if lost || !back {
             self.at(1_500 * MILLI, Event::Reply(process, id, timeout));
         }
+        Ok(())
     }
 
     /// Some milliseconds, and now and then more than a lease.
@@ -111,7 +129,8 @@ impl World {
             // An answer that comes late, or twice, cannot be told from a new one: only the holder's own order counts. Nor
             // can a member that missed the deletion of the group know what another one has saved in the new group.
             if before.is_some_and(|before| group < before)
-                && self.chances.call_twice + self.chances.call_slow == 0
+                && !self.chances.call_twice.is_on()
+                && !self.chances.call_slow.is_on()
                 && self.outcome.deletions == 0
             {
                 return Err(format!("shard {shard}: the checkpoint went back from {before:?} to {group}"));

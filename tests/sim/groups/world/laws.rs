@@ -2,8 +2,14 @@
 
 use std::hash::Hasher as _;
 
+use sls2siem::proto::sls::lease::event::{LeaseEvent, Origin};
+use sls2siem::proto::time::Instant;
+
+use super::super::forwarder::{BEAT, Forwarder};
 use super::super::server::State;
-use super::{Outcome, World};
+use super::{MILLI, Outcome, SECOND, World};
+use crate::net::Request;
+use crate::records;
 
 impl World {
     pub(super) fn laws(&mut self) -> Result<(), String> {
@@ -12,6 +18,12 @@ impl World {
             *counted = hec.stored.len();
         }
         for forwarder in &self.forwarders {
+            let silent = self.now - forwarder.last_beat.min(self.now);
+            let holds =
+                forwarder.lease.is_joined() && forwarder.lease.shards(Instant(self.now)).next().is_some();
+            if self.polite && holds && silent > (BEAT + 1) * SECOND {
+                return Err(format!("{} holds shards and sends no heartbeat", forwarder.name));
+            }
             for budget in [&forwarder.flow.bodies, &forwarder.flow.frames] {
                 if budget.used() > budget.limit() + 200_000 {
                     return Err(format!(
@@ -73,7 +85,56 @@ impl World {
         self.outcome.duplicates = (all - self.stored.len()) as u64;
         self.outcome.expired_records =
             self.expired.iter().filter(|record| !self.stored.contains(record)).count() as u64;
+        self.outcome.seconds = self.now / SECOND;
+        self.outcome.faults = self.dice.by_kind.clone();
         self.outcome.trace = self.trace.finish();
         Ok(self.outcome)
     }
+}
+
+/// No request is begun with records of a shard that was taken from the forwarder before.
+pub(super) fn not_of_a_lost_shard(
+    forwarder: &Forwarder,
+    request: &Request,
+    begun: Option<u64>,
+) -> Result<(), String> {
+    let Some(begun) = begun else { return Ok(()) };
+    for (shard, number) in records::numbers(&request.body) {
+        if let Some(lost) = forwarder.lost.get(&shard).filter(|lost| **lost <= begun) {
+            return Err(format!(
+                "{} begins a request with record {number} of shard {shard} that it lost {} ms ago",
+                forwarder.name,
+                (begun - lost) / MILLI
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A shard that left is not taken from an answer to a heartbeat that was sent before; and it begins where its checkpoint
+/// stood after it came.
+pub(super) fn nothing_old_counts(
+    forwarder: &mut Forwarder,
+    now: u64,
+    event: &LeaseEvent,
+) -> Result<(), String> {
+    let name = &forwarder.name;
+    match event {
+        LeaseEvent::ShardReleased { shard, .. } | LeaseEvent::ShardLost { shard, .. } => {
+            forwarder.given_up.insert(shard.0, now);
+        }
+        LeaseEvent::ShardAcquired { shard } => {
+            if forwarder.given_up.get(&shard.0).is_some_and(|left| *left > forwarder.answered_beat) {
+                return Err(format!("{name} takes shard {shard} from an answer that is older than its end"));
+            }
+            forwarder.acquired.insert(shard.0, now);
+        }
+        LeaseEvent::ShardStarted { shard, origin: Origin::Checkpoint, .. }
+            if forwarder.asked.get(&shard.0) < forwarder.acquired.get(&shard.0) =>
+        {
+            return Err(format!("{name} begins shard {shard} at a checkpoint of an earlier holding"));
+        }
+        _ => {}
+    }
+    Ok(())
 }
