@@ -26,6 +26,7 @@ mod forwarder;
 mod groups;
 mod hec;
 mod laws;
+mod mutations;
 mod net;
 mod records;
 mod sls;
