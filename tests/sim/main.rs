@@ -101,6 +101,9 @@ fn run_all<O: Default + Send>(
     lowest.map_or(Ok(total), Err)
 }
 
+/// With fewer seeds some kind of fault may never strike.
+const ENOUGH: u64 = 1_000;
+
 fn storm(seed: u64) -> Result<Outcome, String> {
     World::new(seed, false).run()
 }
@@ -132,6 +135,9 @@ fn nothing_is_lost_under_any_seed() {
         total.faults.values().sum::<u64>(),
         faults::table(&total.faults)
     );
+    if seeds < ENOUGH {
+        return;
+    }
     let kinds = Plan::default().each().count();
     assert_eq!(total.faults.len(), kinds, "every kind of fault was injected: {:?}", total.faults);
     assert!(total.duplicates > 0 && total.crashes > 0 && total.letters > 0, "the hard cases were reached");
