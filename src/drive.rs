@@ -103,6 +103,9 @@ pub struct TargetSpec {
     pub server_name: Option<String>,
     /// HTTP proxy in between.
     pub proxy: Option<ProxySpec>,
+    /// How long the peer's kernel may leave bytes unacknowledged, or take none, before the connection is broken; what
+    /// the sink itself would wait for, or the shorter patience would be the only one that counts.
+    pub patience: Duration,
     /// UDP: each chunk of the core is one datagram; TLS and proxy do not count.
     pub datagrams: bool,
 }
@@ -389,6 +392,7 @@ pub(crate) struct Target {
     port: u16,
     tls: RefCell<Option<tls::Client>>,
     proxy: Option<ProxySpec>,
+    patience: Duration,
     datagrams: bool,
 }
 
@@ -403,6 +407,7 @@ impl Target {
             port: spec.port,
             tls: RefCell::new(tls),
             proxy: spec.proxy.clone(),
+            patience: spec.patience,
             datagrams: spec.datagrams,
         })
     }

@@ -143,6 +143,7 @@ fn executors(
         tls: None,
         server_name: None,
         proxy: None,
+        patience: Duration::from_secs(30),
         datagrams: false,
     };
     let spec = PipelineSpec {

@@ -125,7 +125,7 @@ impl Wire {
     async fn open(pump: &Pump, to: To) -> Result<Self, Closed> {
         let (target, address) =
             pump.address(to).await.map_err(|detail| Closed { kind: ClosedKind::Resolve, detail })?;
-        let socket = Socket::connect(address).await?;
+        let socket = Socket::connect(address, target.patience).await?;
         if let Some(proxy) = &target.proxy {
             socket.tunnel(proxy, &target.host, target.port).await?;
         }

@@ -25,8 +25,6 @@ use crate::proto::event::{Closed, ClosedKind};
 
 /// How long a connect may take.
 pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// Unacknowledged bytes older than this break a connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether the peer is alive, and how often, and how long apart.
 const KEEPALIVE: (i32, i32, i32) = (30, 3, 10);
 /// Send buffer where the host allows it; below that the kernel's own tuning goes further.
@@ -41,8 +39,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects, within the deadline.
-    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, Closed> {
+    /// Connects, within the deadline. Bytes that stay unacknowledged for longer than `patience` break the connection later.
+    pub(crate) async fn connect(address: SocketAddr, patience: Duration) -> Result<Self, Closed> {
         let failed = |detail: String| Closed {
             kind: ClosedKind::Connect,
             detail: format!("connect to {address}: {detail}"),
@@ -51,7 +49,7 @@ impl Socket {
             None => Err(failed(format!("no answer within {} s", CONNECT_PATIENCE.as_secs()))),
             Some(Err(error)) => Err(failed(io::Error::from(error).to_string())),
             Some(Ok(stream)) => {
-                tune(stream.as_raw_fd());
+                tune(stream.as_raw_fd(), patience);
                 Ok(Self { stream: RefCell::new(stream), written: Cell::new(0) })
             }
         }
@@ -220,9 +218,9 @@ pub struct ProxySpec {
 }
 
 /// Sets what can be set; a refused option costs speed or patience only, so it is not an error.
-fn tune(fd: RawFd) {
+fn tune(fd: RawFd, patience: Duration) {
     let (idle, count, interval) = KEEPALIVE;
-    let user_timeout = i32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+    let user_timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     set(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
     set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
     set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle);

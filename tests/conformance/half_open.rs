@@ -2,7 +2,7 @@
 //!
 //! Why: every other end of a connection is told by somebody. This one only the forwarder's own timers notice.
 //! Invariants: 1. the test has network namespaces of its own, one for the forwarder and one for the receiver, with a
-//! cable between them; nothing of it is seen outside.   Bounds: [`PATIENCE`], and `TCP_USER_TIMEOUT` (30 s) within it.
+//! cable between them; nothing of it is seen outside.   Bounds: [`PATIENCE`], and `syslog.timeout` within it.
 //! Needs root and `ip`; without them it is skipped, and fails where `CI=true`.
 
 use std::net::TcpListener;

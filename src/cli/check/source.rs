@@ -81,6 +81,7 @@ fn reach(place: &Place, sls: &SlsConfig, out: &mut Printer) -> bool {
                 tls: None,
                 server_name: None,
                 proxy: None,
+                patience: direct.patience,
                 datagrams: false,
             };
             (format!("proxy {}:{}", proxy.host, proxy.port), target)

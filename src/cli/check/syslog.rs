@@ -30,6 +30,7 @@ pub(super) fn check(place: &Place, syslog: &SyslogConfig, probe: bool, out: &mut
             tls: url.transport.is_tls().then(|| parts::tls(&syslog.tls)),
             server_name: syslog.tls.server_name.clone(),
             proxy: None,
+            patience: syslog.timeout,
             datagrams: url.transport == SyslogTransport::Udp,
         };
         let word = |closed: Closed| text(place, endpoint, Cause::Transport(closed));

@@ -42,6 +42,8 @@ const STOP_WAIT: Duration = Duration::from_secs(30);
 const STOP_MARGIN: Duration = Duration::from_secs(3);
 /// The start of this process counts on the clock of SLS, which may be behind ours.
 const BEGAN_MARGIN: Duration = Duration::from_mins(1);
+/// How long SLS may leave a request unacknowledged by its kernel: a few hundred bytes, so a dead peer is known early.
+const PULL_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for a whole pull.
 const PULL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Decompressed bytes that a pull aims at: fits the cache of a core, and few wakes.
@@ -214,6 +216,7 @@ pub(in crate::cli) fn source(sls: &SlsConfig) -> TargetSpec {
         tls: sls.endpoint.https.then(|| TlsSpec { ca_file: sls.ca_file.clone(), ..TlsSpec::default() }),
         server_name: None,
         proxy: sls.proxy.as_ref().map(proxy),
+        patience: PULL_PATIENCE,
         datagrams: false,
     }
 }
@@ -231,6 +234,7 @@ pub(in crate::cli) fn endpoints(sink: &SinkConfig) -> Vec<TargetSpec> {
         tls: url.https.then(|| tls(&hec.tls)),
         server_name: hec.tls.server_name.clone(),
         proxy: None,
+        patience: hec.timeout,
         datagrams: false,
     };
     hec.endpoints.iter().map(target).collect()

@@ -65,6 +65,7 @@ pub(super) fn endpoints(config: &SyslogConfig) -> Vec<TargetSpec> {
         tls: url.transport.is_tls().then(|| super::parts::tls(&config.tls)),
         server_name: config.tls.server_name.clone(),
         proxy: None,
+        patience: config.timeout,
         datagrams: url.transport == SyslogTransport::Udp,
     };
     config.endpoints.iter().map(target).collect()

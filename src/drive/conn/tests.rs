@@ -235,7 +235,15 @@ impl Rig {
 
 fn plain(address: SocketAddr) -> TargetSpec {
     let host = address.ip().to_string();
-    TargetSpec { host, port: address.port(), tls: None, server_name: None, proxy: None, datagrams: false }
+    TargetSpec {
+        host,
+        port: address.port(),
+        tls: None,
+        server_name: None,
+        proxy: None,
+        patience: Duration::from_secs(30),
+        datagrams: false,
+    }
 }
 
 /// A server for one connection.
@@ -382,6 +390,19 @@ fn a_reset_is_told_once() {
     let why = Rig::new(plain(address), TOTAL).closed();
     assert_eq!(why.kind, ClosedKind::Reset, "{why:?}");
     assert!(why.detail.contains(&address.to_string()), "{why:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up_after_the_patience_of_its_target() {
+    let (address, server) = serve(|stream| {
+        std::thread::sleep(Duration::from_secs(4));
+        drop(stream);
+    });
+    let rig = Rig::new(TargetSpec { patience: Duration::from_secs(1), ..plain(address) }, TOTAL);
+    let why = rig.closed();
+    assert_eq!(why.kind, ClosedKind::Reset);
+    assert!(why.detail.contains("timed out"), "{why:?}");
     server.join().unwrap();
 }
 
