@@ -99,6 +99,8 @@ struct Target {
     health: String,
     /// Learned from its refusals: larger bodies are cut before they go there.
     body_bytes_max: Option<usize>,
+    /// Its token was found to be without acknowledgement: until then its `ackId`s are not waited for.
+    degraded_until: Option<Instant>,
 }
 
 /// The sink of one pipeline on one executor.
@@ -116,8 +118,6 @@ pub struct Hec {
     /// Some connection was made. Until then one is tried without a frame, so that what is wrong with an address
     /// or a certificate is told at the start and not with the first log.
     greeted: bool,
-    /// The token was found to be without acknowledgement: until then an `ackId` is not waited for.
-    degraded_until: Option<Instant>,
 }
 
 impl core::fmt::Debug for Hec {
@@ -143,6 +143,7 @@ impl Hec {
             ack: format!("{}/services/collector/ack", endpoint.base_path),
             health: format!("{}/services/collector/health", endpoint.base_path),
             body_bytes_max: None,
+            degraded_until: None,
         });
         Self {
             targets: targets.collect(),
@@ -155,7 +156,6 @@ impl Hec {
             scratch: simd_json::Buffers::default(),
             compressor: flate2::Compress::new_gzip(flate2::Compression::fast(), 15),
             greeted: false,
-            degraded_until: None,
             params,
         }
     }

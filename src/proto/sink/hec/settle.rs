@@ -128,7 +128,7 @@ impl Hec {
         let Request { frame, head, channel, started, .. } = request;
         let started = started.unwrap_or(now);
         match ack_id {
-            Some(id) if self.counts_ids(now) => {
+            Some(id) if self.counts_ids(now, at) => {
                 cx.counters.hec_ack_mode = BY_INDEXER;
                 if self.acks.add(channel, id, frame.segments.clone(), started, now, cx) {
                     self.replace_channel(now, at, cx);
@@ -183,7 +183,7 @@ impl Hec {
             return;
         }
         match ack_id {
-            Some(id) if self.counts_ids(now) && !planted(Bug::FrontCountsAtOnce) => {
+            Some(id) if self.counts_ids(now, at) && !planted(Bug::FrontCountsAtOnce) => {
                 let started = request.started.unwrap_or(now);
                 if self.acks.add(request.channel, id, stored, started, now, cx) {
                     self.replace_channel(now, at, cx);
@@ -235,9 +235,12 @@ impl Hec {
         self.waiting.push_front(request.frame);
     }
 
-    /// True where an `ackId` has to be confirmed by the indexer.
-    fn counts_ids(&self, now: Instant) -> bool {
-        self.params.ack != AckMode::Off && self.degraded_until.is_none_or(|until| until <= now)
+    /// True where an `ackId` of this connection has to be confirmed by the indexer.
+    fn counts_ids(&self, now: Instant, at: usize) -> bool {
+        let endpoint = self.conns.get(at).and_then(|conn| self.routes.endpoint(conn.route));
+        let target = endpoint.and_then(|endpoint| self.targets.get(usize::from(endpoint.0)));
+        let degraded_until = target.and_then(|target| target.degraded_until);
+        self.params.ack != AckMode::Off && degraded_until.is_none_or(|until| until <= now)
     }
 
     /// "ACK is disabled": the token answers with ids no longer, or never did.
@@ -246,14 +249,17 @@ impl Hec {
             self.routes.fail(now, route, Failure::hold(Cause::Hec(answer)).eject(), cx);
             return;
         }
-        self.degraded_until = Some(now + DEGRADED_FOR);
+        let endpoint = self.routes.endpoint(route);
+        if let Some(target) = endpoint.and_then(|endpoint| self.targets.get_mut(usize::from(endpoint.0))) {
+            target.degraded_until = Some(now + DEGRADED_FOR);
+        }
         cx.counters.hec_ack_mode = BY_STATUS;
         // Nobody can say what became of these: they are pulled again, and then the 200 counts.
         for channel in self.acks.lose_route(route, cx) {
             self.reset_channel(now, channel, cx);
         }
         self.routes.poll_worked(route, cx);
-        if let Some(endpoint) = self.routes.endpoint(route) {
+        if let Some(endpoint) = endpoint {
             cx.reports.push_back(Report::Notice(Notice::AckOff { endpoint, answer }));
         }
     }

@@ -179,3 +179,36 @@ fn another_token_is_tried_at_once() {
     let again = rig.only_request();
     assert_eq!(again.header("Authorization").as_deref(), Some("Splunk other"));
 }
+
+#[test]
+fn code_14_of_one_indexer_says_nothing_about_another() {
+    let mut rig = two();
+    rig.push(1);
+    let sent = rig.only_request();
+    rig.answer(sent.conn, 200, &[], &ok(Some(0)));
+    rig.pass(2 * SECOND);
+    let poll = rig.only_request();
+    rig.answer(poll.conn, 400, &[], r#"{"text":"ACK is disabled","code":14}"#);
+    assert_eq!(rig.settled(), [(0, 1, Settled::Lost)]);
+    rig.push(1);
+    let again = rig.only_request();
+    assert_eq!(again.route, sent.route);
+    rig.answer(again.conn, 200, &[], &ok(Some(1)));
+    assert_eq!(rig.settled(), [(1, 2, Settled::Acked)], "here the 200 counts");
+
+    rig.refuse_connects.insert(sent.route);
+    for conn in rig.open.clone() {
+        rig.close(conn, ClosedKind::Eof);
+    }
+    rig.push(1);
+    rig.pass(10 * SECOND);
+    let other = rig.only_request();
+    assert_ne!(other.route, sent.route);
+    rig.answer(other.conn, 200, &[], &ok(Some(0)));
+    assert_eq!(rig.settled(), [], "there the indexer is asked");
+    rig.pass(2 * SECOND);
+    let polls: Vec<Seen> = rig.take_requests();
+    let poll = polls.iter().find(|poll| poll.route == other.route).unwrap();
+    rig.answer(poll.conn, 200, &[], r#"{"acks":{"0":true}}"#);
+    assert_eq!(rig.settled(), [(2, 3, Settled::Acked)]);
+}
