@@ -30,7 +30,7 @@ pub struct Link {
     pub to_server_at: u64,
     pub to_client_at: u64,
     pub dead: bool,
-    /// When the requests of events that the server has not read yet were begun.
+    /// How many orders its data plane had when the requests of events that the server has not read yet were begun.
     pub begun: VecDeque<u64>,
 }
 
@@ -59,7 +59,9 @@ pub struct Forwarder {
     pub acquired: BTreeMap<u32, u64>,
     pub given_up: BTreeMap<u32, u64>,
     pub asked: BTreeMap<u32, u64>,
-    /// Shards that were taken from its data plane, and when.
+    /// Orders that reached its data plane: two things at the same time still have an order.
+    pub orders: u64,
+    /// Shards that were taken from its data plane, and with which order.
     pub lost: BTreeMap<u32, u64>,
 }
 
@@ -86,6 +88,7 @@ impl Forwarder {
             acquired: BTreeMap::new(),
             given_up: BTreeMap::new(),
             asked: BTreeMap::new(),
+            orders: 0,
             lost: BTreeMap::new(),
             name,
             process,
@@ -94,8 +97,9 @@ impl Forwarder {
 
     /// An order reaches the data plane.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        self.orders += 1;
         match &command {
-            Command::Abandon { shard, .. } => drop(self.lost.insert(shard.0, now.0)),
+            Command::Abandon { shard, .. } => drop(self.lost.insert(shard.0, self.orders)),
             Command::Assign { shard, .. } => drop(self.lost.remove(&shard.0)),
             _ => {}
         }

@@ -503,7 +503,7 @@ impl World {
                 ));
             }
             if to_sink && is_event {
-                link.begun.push_back(self.now);
+                link.begun.push_back(forwarder.orders);
             }
             let stuck = if self.dice.strike(self.plan.net_slow / 8) { self.dice.below(3_000) } else { 0 };
             let at = link.to_server_at.max(self.now + 1 + (self.dice.below(5) + stuck) * MILLI);
