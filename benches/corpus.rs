@@ -1,9 +1,8 @@
 //! Seeded access logs as SLS serves them, and a clock that other processes do not disturb.
 
-use std::fs;
-
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use prost::Message as _;
+use sls2siem::drive::clock::thread_cpu;
 
 /// A content or tag.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -160,8 +159,7 @@ impl Random {
 pub struct CpuTime;
 
 fn cpu_nanos() -> u64 {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    stat.split(' ').next().unwrap().parse().unwrap()
+    u64::try_from(thread_cpu().as_nanos()).unwrap()
 }
 
 impl Measurement for CpuTime {

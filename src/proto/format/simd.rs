@@ -10,7 +10,7 @@
 //! general way, which bounds-checks everything.
 //! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
 //! six times the value. [`Shapes`] is fixed: 256 shapes of at most 28 key bytes.
-//! Driven by: `proto::format::{json, hec}`.
+//! Driven by: `proto::format::{json, hec, syslog}`.
 //! Spec: none of its own; `json::escape_scalar` is the oracle.
 
 #![expect(unsafe_code, reason = "vector loads and stores into spare capacity; the one such room here")]
@@ -19,8 +19,11 @@
     reason = "generic code gets its instructions from the function it ends up in"
 )]
 
+mod replace;
+
 use core::fmt;
 
+pub(crate) use self::replace::Replacements;
 use super::json::REPLACEMENT;
 use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError, usual_secs};
 
@@ -30,9 +33,11 @@ pub(crate) struct Kernel {
     name: &'static str,
     escape: EscapeFn,
     contents: ContentsFn,
+    replace: ReplaceFn,
 }
 
 type EscapeFn = unsafe fn(&[u8], &mut Vec<u8>) -> bool;
+type ReplaceFn = unsafe fn(&Replacements, bool, &[u8], usize, &mut Vec<u8>) -> usize;
 type ContentsFn = unsafe fn(&[u8], Span, &mut Shapes, &mut Vec<u8>) -> Result<Seen, WireError>;
 
 /// What a log held besides its contents.
@@ -78,6 +83,20 @@ impl Kernel {
     pub(crate) fn escape(self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         // SAFETY: invariant 3, kept by `best` and `all`, the only makers of a `Kernel`.
         unsafe { (self.escape)(bytes, out) }
+    }
+
+    /// Appends the first `to` bytes of `src` with what stands for some of them, up to the first that is not ASCII where
+    /// `ascii`; says where it stopped. What follows in `src` is read and does not count: with it short texts are faster.
+    pub(crate) fn replace(
+        self,
+        replacements: &Replacements,
+        ascii: bool,
+        src: &[u8],
+        to: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        // SAFETY: invariant 3, kept by `best` and `all`, the only makers of a `Kernel`.
+        unsafe { (self.replace)(replacements, ascii, src, to, out) }
     }
 
     /// Appends `"key":"value",` for each content of the log at `log`. After an error `out` may end anywhere.
@@ -179,6 +198,10 @@ trait Lanes: Copy {
     unsafe fn escapes(self) -> u32;
     /// A bit for each byte of 32 that is the same in both places.
     unsafe fn same_32(left: *const u8, right: *const u8) -> u32;
+    /// A bit for each ASCII byte that the table holds; see [`replace::Replacements`].
+    unsafe fn members(self, rows: &[u8; 16]) -> u32;
+    /// A bit for each byte that is not ASCII.
+    unsafe fn not_ascii(self) -> u32;
 }
 
 /// See [`Kernel::contents`].
@@ -484,6 +507,12 @@ fn room(out: &mut Vec<u8>, len: usize) -> *mut u8 {
     unsafe { out.as_mut_ptr().add(out.len()) }
 }
 
+/// One byte of [`Lanes::members`].
+#[inline(always)]
+fn is_member(rows: &[u8; 16], byte: u8) -> bool {
+    byte.is_ascii() && rows.get(usize::from(byte & 15)).is_some_and(|row| row >> (byte >> 4) & 1 == 1)
+}
+
 /// Bytes looked at for the head of a content: tag and length (3), a shape (32), a value's length (2) and some.
 const WINDOW: usize = 40;
 /// Most bytes that one byte becomes.
@@ -518,8 +547,12 @@ const fn escapes() -> [[u8; 8]; 256] {
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-const PORTABLE: Kernel =
-    Kernel { name: "portable", escape: escape::<Portable>, contents: contents::<Portable> };
+const PORTABLE: Kernel = Kernel {
+    name: "portable",
+    escape: escape::<Portable>,
+    contents: contents::<Portable>,
+    replace: replace::replace::<Portable>,
+};
 
 /// Sixteen bytes without vector instructions, for other CPUs and as a second opinion in tests.
 #[cfg(any(test, not(target_arch = "x86_64")))]
@@ -566,6 +599,16 @@ impl Lanes for Portable {
         // SAFETY: of the caller.
         let right = unsafe { right.cast::<[u8; 32]>().read_unaligned() };
         left.iter().zip(&right).rev().fold(0, |mask, (left, right)| mask << 1 | u32::from(left == right))
+    }
+
+    #[inline(always)]
+    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+        self.bits(|byte| is_member(rows, byte))
+    }
+
+    #[inline(always)]
+    unsafe fn not_ascii(self) -> u32 {
+        self.bits(|byte| !byte.is_ascii())
     }
 }
 

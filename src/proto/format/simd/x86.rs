@@ -8,18 +8,25 @@
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8,
-    _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256,
-    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_storeu_si256,
+    _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256,
+    _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
+    _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_srli_epi16, _mm256_storeu_si256,
 };
 
-use super::{Kernel, Lanes, Seen, Shapes, Span, WireError};
+use super::{Kernel, Lanes, Replacements, Seen, Shapes, Span, WireError};
 
 /// The baseline: every x86-64 CPU has it.
-pub(super) const SSE2: Kernel =
-    Kernel { name: "sse2", escape: super::escape::<Sse2>, contents: super::contents::<Sse2> };
+pub(super) const SSE2: Kernel = Kernel {
+    name: "sse2",
+    escape: super::escape::<Sse2>,
+    contents: super::contents::<Sse2>,
+    replace: super::replace::replace::<Sse2>,
+};
 
 /// Only for CPUs that have it.
-pub(super) const AVX2: Kernel = Kernel { name: "avx2", escape: escape_avx2, contents: contents_avx2 };
+pub(super) const AVX2: Kernel =
+    Kernel { name: "avx2", escape: escape_avx2, contents: contents_avx2, replace: replace_avx2 };
 
 /// True where [`AVX2`] may run: all that its functions are compiled for.
 pub(super) fn has_avx2() -> bool {
@@ -38,6 +45,12 @@ fn escape_avx2(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 fn contents_avx2(body: &[u8], log: Span, shapes: &mut Shapes, out: &mut Vec<u8>) -> Result<Seen, WireError> {
     // SAFETY: the instructions are those of this function.
     unsafe { super::contents::<Avx2>(body, log, shapes, out) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn replace_avx2(replacements: &Replacements, ascii: bool, src: &[u8], to: usize, out: &mut Vec<u8>) -> usize {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::replace::replace::<Avx2>(replacements, ascii, src, to, out) }
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +96,21 @@ impl Lanes for Sse2 {
         }
         mask
     }
+
+    #[inline(always)]
+    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+        // The byte shuffle came with SSSE3; what has that and not AVX2 is not worth a kernel of its own.
+        let mut bytes = [0; 16];
+        // SAFETY: sixteen bytes; instructions: of the caller.
+        unsafe { self.store(bytes.as_mut_ptr()) };
+        bytes.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(super::is_member(rows, byte)))
+    }
+
+    #[inline(always)]
+    unsafe fn not_ascii(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { marked_sse2(self.0) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -123,6 +151,20 @@ impl Lanes for Avx2 {
         let other = unsafe { Self::load(right) };
         // SAFETY: of the caller.
         unsafe { same_avx2(one.0, other.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+        // SAFETY: sixteen bytes lie there; instructions: of the caller.
+        let rows = unsafe { _mm_loadu_si128(rows.as_ptr().cast()) };
+        // SAFETY: of the caller.
+        unsafe { members_avx2(self.0, rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn not_ascii(self) -> u32 {
+        // SAFETY: of the caller.
+        unsafe { marked_avx2(self.0) }
     }
 }
 
@@ -180,6 +222,21 @@ fn escapes_avx2(bytes: __m256i) -> u32 {
 fn quoting_avx2(bytes: __m256i) -> __m256i {
     let quote = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(0x22));
     _mm256_or_si256(quote, _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(0x5c)))
+}
+
+// The shuffle takes the low half of a byte as its index, and gives nothing where the byte is not ASCII.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn members_avx2(bytes: __m256i, rows: __m128i) -> u32 {
+    let bits = _mm256_setr_epi8(
+        1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0,
+        0, 0,
+    );
+    let row = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(rows), bytes);
+    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15));
+    let bit = _mm256_shuffle_epi8(bits, high);
+    let outside = _mm256_cmpeq_epi8(_mm256_and_si256(row, bit), _mm256_setzero_si256());
+    !marked_avx2(outside)
 }
 
 #[inline]

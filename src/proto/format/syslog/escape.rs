@@ -6,35 +6,25 @@
 //! Bounds: seven bytes out for one byte in. Driven by: the formats. Spec: theirs.
 
 use super::super::json::REPLACEMENT;
+use super::super::simd::{Kernel, Replacements};
 
 /// What stands for each byte.
 #[derive(Clone)]
 pub(super) struct Escapes {
-    /// [`PLAIN`], [`SPECIAL`] or [`NOT_ASCII`].
-    class: [u8; 256],
-    /// The replacement, padded to seven bytes, and its length.
-    table: Box<[[u8; 8]; 256]>,
+    kernel: Kernel,
+    replacements: Replacements,
 }
-
-const PLAIN: u8 = 0;
-const SPECIAL: u8 = 1;
-const NOT_ASCII: u8 = 2;
 
 impl core::fmt::Debug for Escapes {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let special = |byte: &u8| self.class.get(usize::from(*byte)) == Some(&SPECIAL);
-        f.debug_list().entries((0..=u8::MAX).filter(special)).finish()
+        f.debug_list().entries((0..=u8::MAX).filter(|byte| self.replacements.holds(*byte))).finish()
     }
 }
 
 impl Escapes {
     /// Nothing is replaced but what is not UTF-8.
     pub(super) fn none() -> Self {
-        let mut class = [PLAIN; 256];
-        for place in class.iter_mut().skip(0x80) {
-            *place = NOT_ASCII;
-        }
-        Self { class, table: Box::new([[0; 8]; 256]) }
+        Self { kernel: Kernel::best(), replacements: Replacements::none() }
     }
 
     /// Line breaks and NUL as the text `\n`, `\r` and `\0`.
@@ -44,63 +34,45 @@ impl Escapes {
 
     /// `byte`, which is ASCII, is written as `text`, which has at most seven bytes.
     pub(super) fn with(mut self, byte: u8, text: &[u8]) -> Self {
-        let index = usize::from(byte);
-        if let (Some(class), Some(place)) = (self.class.get_mut(index), self.table.get_mut(index)) {
-            *class = SPECIAL;
-            for (to, from) in place.iter_mut().take(7).zip(text) {
-                *to = *from;
-            }
-            let [.., length] = place;
-            *length = u8::try_from(text.len().min(7)).unwrap_or_default();
-        }
+        self.replacements.set(byte, text);
         self
+    }
+
+    /// As [`Self::append`] for a part of `body`, which is faster: vectors may be loaded from behind it.
+    #[inline]
+    pub(super) fn append_of(&self, body: &[u8], part: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = part.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
+        // Where the part lies elsewhere, no such range is in the body.
+        match body.get(start..).filter(|rest| rest.len() >= part.len()) {
+            Some(src) => self.append_from(src, part, out),
+            None => self.append_from(part, part, out),
+        }
     }
 
     /// Appends `bytes`. False when some of them were not UTF-8.
     pub(super) fn append(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
-        let stopped = self.run(bytes, SPECIAL, out);
+        self.append_from(bytes, bytes, out)
+    }
+
+    /// Appends `bytes`, with which `src` begins.
+    fn append_from(&self, src: &[u8], bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        let stopped = self.kernel.replace(&self.replacements, true, src, bytes.len(), out);
         let rest = bytes.get(stopped..).unwrap_or(&[]);
         if rest.is_empty() {
             return true;
         }
         if simdutf8::basic::from_utf8(rest).is_ok() {
-            self.run(rest, NOT_ASCII, out);
+            self.kernel.replace(&self.replacements, false, rest, rest.len(), out);
             return true;
         }
         for chunk in rest.utf8_chunks() {
-            self.run(chunk.valid().as_bytes(), NOT_ASCII, out);
+            let valid = chunk.valid().as_bytes();
+            self.kernel.replace(&self.replacements, false, valid, valid.len(), out);
             if !chunk.invalid().is_empty() {
                 out.extend_from_slice(REPLACEMENT);
             }
         }
         false
-    }
-
-    /// Appends until a byte of a class above `most` comes, or [`NOT_ASCII`] counts as plain; says where it stopped.
-    #[inline]
-    fn run(&self, bytes: &[u8], most: u8, out: &mut Vec<u8>) -> usize {
-        let class_of = |byte: u8| self.class.get(usize::from(byte)).copied().unwrap_or(PLAIN);
-        let mut from = 0;
-        loop {
-            let rest = bytes.get(from..).unwrap_or(&[]);
-            let stops = |byte: &u8| match class_of(*byte) {
-                PLAIN => false,
-                NOT_ASCII => most < NOT_ASCII,
-                _ => true,
-            };
-            let clean = rest.iter().position(stops).unwrap_or(rest.len());
-            let (plain, tail) = rest.split_at(clean);
-            out.extend_from_slice(plain);
-            from += clean;
-            let Some(&byte) = tail.first() else { return from };
-            if class_of(byte) == NOT_ASCII {
-                return from;
-            }
-            let text = self.table.get(usize::from(byte)).copied().unwrap_or_default();
-            let [.., length] = text;
-            out.extend_from_slice(text.get(..usize::from(length)).unwrap_or(&[]));
-            from += 1;
-        }
     }
 }
 

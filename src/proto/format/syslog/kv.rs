@@ -69,7 +69,12 @@ impl Kv {
             match field? {
                 LogField::Secs(secs) => seen.time.secs = secs,
                 LogField::Nanos(nanos) => seen.time.nanos = Some(nanos),
-                LogField::Content(key, value) => seen.invalid |= !self.pair(b"", key, value, out),
+                LogField::Content(key, value) => {
+                    seen.invalid |= !self.keys.append_of(body, key, out);
+                    out.push(b'=');
+                    seen.invalid |= !self.values.append_of(body, value, out);
+                    out.extend_from_slice(&self.separator);
+                }
             }
         }
         Ok(seen)
