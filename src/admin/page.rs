@@ -188,18 +188,20 @@ fn shards(out: &mut String, pipeline: &PipelineOverview) {
 }
 
 fn table_of_shards(out: &mut String, rows: &[&ShardOverview], worst: u64) {
-    out.push_str("<table><tr><th>shard<th>core<th>lag<th class=bar><th>waiting<th>checkpoint<th>state");
+    // What matters most comes first: a phone shows half of the columns.
+    out.push_str("<table><tr><th>shard<th>state<th>lag<th class=bar><th>waiting<th>checkpoint<th>core");
     for row in rows {
         let gauge = row.gauge;
         let lag = Span(Duration::from_secs(gauge.lag_seconds));
         let width = gauge.lag_seconds * 100 / worst.max(1);
-        add(out, format_args!("<tr><td>{}<td>{}<td>{lag}", gauge.shard, row.core));
+        let state = if gauge.held { "<td class=bad><b>held</b>" } else { "<td>ok" };
+        add(out, format_args!("<tr><td>{}{state}<td>{lag}", gauge.shard));
         add(out, format_args!("<td class=bar><i style='width:{width}%'></i>"));
         add(out, format_args!("<td>{}<td>", Span(Duration::from_secs(gauge.pending_seconds))));
         if let Some(age) = row.checkpoint_age_seconds {
             add(out, format_args!("{} old", Span(Duration::from_secs(age))));
         }
-        out.push_str(if gauge.held { "<td class=bad><b>held</b>" } else { "<td>ok" });
+        add(out, format_args!("<td>{}", row.core));
     }
     out.push_str("</table>");
 }

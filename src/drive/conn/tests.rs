@@ -395,15 +395,13 @@ fn a_reset_is_told_once() {
 
 #[test]
 fn a_peer_that_takes_nothing_is_given_up_after_the_patience_of_its_target() {
-    let (address, server) = serve(|stream| {
-        std::thread::sleep(Duration::from_secs(4));
-        drop(stream);
-    });
+    // Open until it is joined.
+    let (address, server) = serve(|stream| stream);
     let rig = Rig::new(TargetSpec { patience: Duration::from_secs(1), ..plain(address) }, TOTAL);
     let why = rig.closed();
     assert_eq!(why.kind, ClosedKind::Reset);
     assert!(why.detail.contains("timed out"), "{why:?}");
-    server.join().unwrap();
+    drop(server.join().unwrap());
 }
 
 #[test]
