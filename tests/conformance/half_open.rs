@@ -113,7 +113,7 @@ fn the_cable_is_pulled(scheme: &'static str, ack: &'static str) {
         let (machine, socket) = Machine::connect();
         let mut listener = Listener::on(socket, scheme == "relp", &[]);
         let endpoints = [url(scheme, &listener)];
-        let mut start = forwarder(&rig, &endpoints);
+        let mut start = forwarder(&rig, &endpoints).set("syslog.timeout", "20s");
         if scheme == "tcp" {
             start = start.set("syslog.ack", ack);
         }
