@@ -44,4 +44,12 @@ impl Encoder {
             Self::Syslog(syslog) => syslog.encode(body, at, end, limit, context, out),
         }
     }
+
+    /// Which records of the last call are more than one message: number in that call, messages.
+    pub fn split(&self) -> &[(u32, u32)] {
+        match self {
+            Self::Hec(_) => &[],
+            Self::Syslog(syslog) => syslog.split(),
+        }
+    }
 }

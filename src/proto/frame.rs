@@ -45,6 +45,8 @@ pub struct Frame {
     pub opened: Instant,
     /// True for a record that the sink has refused for its content and that is offered again.
     pub refused: bool,
+    /// Records that are more than one message, in order: index in the frame, number of messages.
+    split: Vec<(u32, u32)>,
     credit: Credit,
 }
 
@@ -86,6 +88,17 @@ impl Frame {
         self.segments.push(segment);
     }
 
+    /// Notes how many messages some records are; their indices are counted from the `base`-th of the frame.
+    pub fn note_split(&mut self, base: u32, split: &[(u32, u32)]) {
+        self.split.extend(split.iter().map(|(record, messages)| (base + record, *messages)));
+    }
+
+    /// How many messages the record with this index is.
+    pub fn messages_of(&self, record: u32) -> u32 {
+        let found = self.split.iter().find(|(split, _)| *split == record);
+        found.map_or(1, |(_, messages)| *messages)
+    }
+
     /// Cuts the first `records` records off, a line each, and returns them as names; their bytes are gone from this
     /// frame.
     pub fn cut_front(&mut self, records: u32) -> Segments {
@@ -96,6 +109,11 @@ impl Frame {
     pub fn cut_front_at(&mut self, records: u32, end: usize) -> Segments {
         let (front, rest) = split(&self.segments, records);
         self.segments = rest;
+        self.split.retain_mut(|(record, _)| {
+            let stays = *record >= records;
+            *record = record.saturating_sub(records);
+            stays
+        });
         self.bytes.drain(..end.min(self.bytes.len()));
         front
     }
@@ -108,6 +126,9 @@ impl Frame {
     /// As [`Self::move_front`], where the bytes of those records end at `end`.
     pub fn move_front_at(&mut self, records: u32, end: usize, other: &mut Self) {
         other.bytes.extend_from_slice(self.bytes.get(..end).unwrap_or(&self.bytes));
+        let front = self.split.iter().take_while(|(record, _)| *record < records);
+        let base = other.records();
+        other.split.extend(front.map(|(record, messages)| (base + record, *messages)));
         for segment in self.cut_front_at(records, end) {
             other.note(segment);
         }
@@ -219,13 +240,21 @@ impl FramePool {
             bytes.reserve_exact(usize::try_from(self.buffer_bytes()).unwrap_or(0));
         }
         credit.resize(self.frame_bytes.max(bytes.capacity() as u64));
-        Some(Frame { bytes, segments: Segments::new(), opened: now, refused: false, credit })
+        Some(Frame {
+            bytes,
+            segments: Segments::new(),
+            opened: now,
+            refused: false,
+            split: Vec::new(),
+            credit,
+        })
     }
 
     /// An empty frame for a part of another one: those bytes are in memory already, so it is never refused.
     pub fn take_for_part(&mut self, now: Instant) -> Frame {
         let credit = self.budget.take_over(0);
-        Frame { bytes: Vec::new(), segments: Segments::new(), opened: now, refused: false, credit }
+        let (bytes, segments, split) = (Vec::new(), Segments::new(), Vec::new());
+        Frame { bytes, segments, opened: now, refused: false, split, credit }
     }
 
     /// Capacity of a new buffer.
@@ -299,6 +328,25 @@ mod tests {
         );
         assert_eq!(frame.cut_front(2).as_slice(), [segment(1, 0, 2)]);
         assert!(frame.bytes.is_empty() && frame.segments.is_empty());
+    }
+
+    #[test]
+    fn the_messages_of_a_record_go_where_it_goes() {
+        let flow = Flow::new(4_000);
+        let mut pool = FramePool::new(Rc::clone(&flow.frames), 100);
+        let mut frame = pool.take(Instant(1)).unwrap();
+        frame.bytes.extend_from_slice(b"abbcdddd");
+        frame.note(segment(0, 0, 1));
+        frame.note_split(1, &[(0, 2), (2, 4)]);
+        frame.note(segment(0, 1, 4));
+        let messages = |frame: &Frame| (0..4).map(|record| frame.messages_of(record)).collect::<Vec<_>>();
+        assert_eq!(messages(&frame), [1, 2, 1, 4]);
+        let mut other = pool.take(Instant(1)).unwrap();
+        other.note(segment(9, 0, 1));
+        frame.move_front_at(2, 3, &mut other);
+        assert_eq!((messages(&frame), messages(&other)), (vec![1, 4, 1, 1], vec![1, 1, 2, 1]));
+        frame.cut_front_at(1, 1);
+        assert_eq!(messages(&frame), [4, 1, 1, 1]);
     }
 
     #[test]

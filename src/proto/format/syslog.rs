@@ -59,6 +59,8 @@ pub struct SyslogEncoder {
     /// Header and text of a message that is too long.
     long_header: Vec<u8>,
     long_text: Vec<u8>,
+    /// Which records of this call are more than one message, and how many.
+    split: Vec<(u32, u32)>,
 }
 
 /// Where a message lies in `out`.
@@ -78,6 +80,8 @@ struct Fate {
     invalid: bool,
     /// Written whole although it is too long.
     too_long: bool,
+    /// How many messages it is.
+    messages: u32,
 }
 
 impl SyslogEncoder {
@@ -97,6 +101,7 @@ impl SyslogEncoder {
             tail_invalid: false,
             long_header: Vec::new(),
             long_text: Vec::new(),
+            split: Vec::new(),
         })
     }
 
@@ -115,6 +120,7 @@ impl SyslogEncoder {
         let start = out.len();
         let mut encoded = Encoded::default();
         let mut current = None;
+        self.split.clear();
         while at.record_index < end {
             let Some(span) = at.seek(body)? else {
                 encoded.body_done = true;
@@ -143,6 +149,9 @@ impl SyslogEncoder {
                 return Ok(encoded);
             }
             at.pass(span);
+            if fate.messages > 1 {
+                self.split.push((encoded.records, fate.messages));
+            }
             encoded.records += 1;
             encoded.invalid_utf8 += u32::from(fate.invalid);
             encoded.oversize = fate.too_long;
@@ -153,6 +162,11 @@ impl SyslogEncoder {
         // What is broken behind whole records is found by the next call.
         encoded.body_done = matches!(at.seek(body), Ok(None));
         Ok(encoded)
+    }
+
+    /// Which records of the last call of [`Self::encode`] are more than one message: number in that call, messages.
+    pub fn split(&self) -> &[(u32, u32)] {
+        &self.split
     }
 
     /// Prepares what the records of `group` share.
@@ -182,15 +196,15 @@ impl SyslogEncoder {
         let invalid = wrote.seen.invalid;
         if out.len() - place.start > self.max_message_bytes {
             if self.oversize != Oversize::DeadLetter {
-                self.shorten(&record, (wrote.seen.time, wrote.json), place, name, out)?;
-                return Ok(Fate { invalid, too_long: false });
+                let messages = self.shorten(&record, (wrote.seen.time, wrote.json), place, name, out)?;
+                return Ok(Fate { invalid, too_long: false, messages });
             }
             // Nobody is sent it, so it stands without a frame around it.
             out.drain(place.mark..place.start);
-            return Ok(Fate { invalid, too_long: true });
+            return Ok(Fate { invalid, too_long: true, messages: 1 });
         }
         self.framer.close(place.mark, place.start, true, out);
-        Ok(Fate { invalid, too_long: false })
+        Ok(Fate { invalid, too_long: false, messages: 1 })
     }
 
     /// Everything of a message but the end of its frame.
@@ -216,7 +230,7 @@ impl SyslogEncoder {
         Ok((Place { mark, start, text }, wrote))
     }
 
-    /// Writes the message at `place` again so that it is not too long.
+    /// Writes the message at `place` again so that it is not too long; says how many it became.
     #[cold]
     fn shorten(
         &mut self,
@@ -225,7 +239,7 @@ impl SyslogEncoder {
         place: Place,
         (context, index): (&RecordContext<'_>, u32),
         out: &mut Vec<u8>,
-    ) -> Result<(), WireError> {
+    ) -> Result<u32, WireError> {
         let max = self.max_message_bytes;
         let split = self.oversize == Oversize::Split;
         self.long_header.clear();
@@ -244,10 +258,12 @@ impl SyslogEncoder {
         }
         self.long_text.extend_from_slice(out.get(place.text..).unwrap_or(&[]));
         out.truncate(place.mark);
+        let mut messages = 1;
         if split {
             let room = oversize::part_room(max, self.long_header.len());
             let id = oversize::record_id(context, index);
             let of = u32::try_from(oversize::parts(&self.long_text, room).count()).unwrap_or(u32::MAX);
+            messages = of;
             for (part, text) in (1..=of).zip(oversize::parts(&self.long_text, room)) {
                 let mark = out.len();
                 self.framer.open(out);
@@ -268,7 +284,7 @@ impl SyslogEncoder {
         // One huge log must not stay in memory for good.
         self.long_text.clear();
         self.long_text.shrink_to(LONG_TEXT_KEPT);
-        Ok(())
+        Ok(messages)
     }
 }
 

@@ -289,6 +289,29 @@ fn a_long_message_in_parts_is_the_whole_message() {
 }
 
 #[test]
+fn the_messages_of_a_record_are_counted() {
+    let short = || Record::new(&[("m", "x")]);
+    let group = Group {
+        records: vec![short(), Record::new(&[("m", &"y".repeat(1_200))]), short()],
+        ..Group::default()
+    };
+    let body = body(&[group], false);
+    let params = SyslogParams { max_message_bytes: 500, oversize: Oversize::Split, ..params() };
+    let framing = params.framing;
+    let mut encoder = SyslogEncoder::new(params).unwrap();
+    let cursor = Cursor::new("c");
+    let context = RecordContext { shard: ShardId(7), cursor: &cursor };
+    let (mut at, mut out) = (Position::default(), Vec::new());
+    encoder.encode(&body, &mut at, u32::MAX, 1 << 20, &context, &mut out).unwrap();
+    let messages = u32::try_from(unframe(framing, &out).len()).unwrap();
+    assert_eq!(encoder.split(), [(1, messages - 2)]);
+    assert!(messages > 4);
+    let mut at = Position::default();
+    encoder.encode(&body, &mut at, 1, 1 << 20, &context, &mut out).unwrap();
+    assert_eq!(encoder.split(), [], "of the last call alone");
+}
+
+#[test]
 fn a_header_longer_than_the_limit_is_shortened_and_nothing_is_lost() {
     let body = one(Record::new(&[("h", &"h".repeat(255)), ("sd", &"]".repeat(2_000)), ("m", "the message")]));
     let wide = SyslogParams {

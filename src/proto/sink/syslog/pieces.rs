@@ -8,19 +8,20 @@
 use crate::proto::frame::Frame;
 
 /// Records, at least one, whose messages lie in the first `bytes_max`, and where they end. `None` where the frame
-/// cannot be cut: it holds one record, or messages that are parts of one.
+/// cannot be cut: it holds one record, or other messages than it says.
 pub(super) fn front(frame: &Frame, bytes_max: usize) -> Option<(u32, usize)> {
     let records = frame.records();
-    let (mut at, mut messages) = (0, 0_u32);
+    let mut at = 0;
     let mut front = None;
-    while at < frame.bytes.len() {
-        at = message_end(&frame.bytes, at)?;
-        messages += 1;
+    for record in 0..records {
+        for _ in 0..frame.messages_of(record) {
+            at = message_end(&frame.bytes, at)?;
+        }
         if at <= bytes_max || front.is_none() {
-            front = Some((messages, at));
+            front = Some((record + 1, at));
         }
     }
-    front.filter(|(count, _)| messages == records && *count < records)
+    front.filter(|(count, _)| at == frame.bytes.len() && *count < records)
 }
 
 /// The end of the message that begins at `at`; `None` where nothing like one begins there.
@@ -69,8 +70,22 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_several_messages_stays_whole() {
+        let mut frame = frame(b"<1>a\n<1>b\n<1>c\n<1>d\n", 3);
+        assert_eq!(front(&frame, 5), None, "four messages, and three are announced");
+        frame.note_split(0, &[(1, 2)]);
+        assert_eq!(front(&frame, 1), Some((1, 5)));
+        assert_eq!(front(&frame, 10), Some((1, 5)), "the first half of the second record does not count");
+        assert_eq!(front(&frame, 15), Some((2, 15)));
+        let mut rest = FramePool::new(Rc::clone(&Flow::new(4_000).frames), 100).take(Instant(1)).unwrap();
+        frame.move_front_at(2, 15, &mut rest);
+        assert_eq!(front(&rest, 1), Some((1, 5)));
+        assert_eq!(front(&frame, 1), None, "one record is left");
+    }
+
+    #[test]
     fn what_cannot_be_told_apart_stays_whole() {
-        assert_eq!(front(&frame(b"<1>a\n<1>b\n", 1), 5), None, "two parts of one record");
+        assert_eq!(front(&frame(b"<1>a\n<1>b\n", 1), 5), None, "two messages, and one record is announced");
         assert_eq!(front(&frame(b"<1>a\n", 1), 1), None, "one record");
         assert_eq!(front(&frame(b"99 <1>a", 2), 3), None);
         assert_eq!(front(&frame(b"99999999999999999999 <1>a", 2), 3), None);

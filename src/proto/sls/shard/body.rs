@@ -89,6 +89,7 @@ impl Body {
             self.at.skip(&self.raw, ahead)?;
             let room = limit.saturating_sub(frame.bytes.len()).max(1);
             let context = RecordContext { shard, cursor: &self.from };
+            let held = frame.records();
             let encoded = around.encoder.encode(
                 &self.raw,
                 &mut self.at,
@@ -97,6 +98,7 @@ impl Body {
                 &context,
                 &mut frame.bytes,
             );
+            frame.note_split(held, around.encoder.split());
             let encoded = match encoded {
                 Ok(encoded) => encoded,
                 Err(failure) => {
