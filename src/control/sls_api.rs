@@ -134,6 +134,8 @@ impl SlsApi {
             .timeout_connect(Some(call_timeout.min(CONNECT_TIMEOUT_MAX)))
             .timeout_global(Some(call_timeout))
             .max_idle_age(IDLE_MAX)
+            .max_response_header_size(HEAD_BYTES_MAX)
+            .input_buffer_size(BUFFER_BYTES)
             .accept("*/*")
             // The settings decide, as they do for the data plane, and not a variable of the environment.
             .proxy(spec.proxy.as_ref().map(proxy).transpose()?);
@@ -317,6 +319,11 @@ fn broken(error: &ureq::Error) -> CallError {
     CallError::Transport { why: Closed { kind, detail: error.to_string() }, maybe_done }
 }
 
+/// Read buffer of a connection. ureq looks at the clock when it is empty, and takes the lines of a trailer out of its front one
+/// by one, moving the rest: with its 128 KiB an endless trailer cost seconds of CPU before a deadline was noticed.
+const BUFFER_BYTES: usize = 32 << 10;
+/// Head of an answer; it has to fit into the buffer.
+const HEAD_BYTES_MAX: usize = 24 << 10;
 /// For DNS, TCP and TLS.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// For everything from the name to the last byte of the answer.
