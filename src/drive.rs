@@ -110,6 +110,13 @@ pub struct TargetSpec {
     pub datagrams: bool,
 }
 
+impl TargetSpec {
+    /// Plain TCP, nothing in between.
+    pub fn plain(host: String, port: u16, patience: Duration) -> Self {
+        Self { host, port, tls: None, server_name: None, proxy: None, patience, datagrams: false }
+    }
+}
+
 /// One pipeline for one executor.
 pub struct PipelineSpec {
     /// Its number; the same on every executor.

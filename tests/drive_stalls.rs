@@ -137,15 +137,7 @@ fn executors(
         let mover = Mover { actions, chunk, ready: false, at: 0, owed: 0, frames, progress: shown, counters };
         Box::new(mover) as Box<dyn Core>
     };
-    let target = TargetSpec {
-        host: address.ip().to_string(),
-        port: address.port(),
-        tls: None,
-        server_name: None,
-        proxy: None,
-        patience: Duration::from_secs(30),
-        datagrams: false,
-    };
+    let target = TargetSpec::plain(address.ip().to_string(), address.port(), Duration::from_secs(30));
     let spec = PipelineSpec {
         id: PipelineId(0),
         make: Box::new(make),

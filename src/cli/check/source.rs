@@ -14,7 +14,7 @@ use crate::cli::run::parts;
 use crate::config::{SlsCompression, SlsConfig};
 use crate::control::credentials::CredentialsSource;
 use crate::control::sls_api::{Answer, SlsApi};
-use crate::drive::clock;
+use crate::drive::{TargetSpec, clock};
 use crate::proto::ids::{Cursor, ShardId};
 use crate::proto::sls::api::answer::{self, Group, ShardStatus};
 use crate::proto::sls::api::pull_head::PullHead;
@@ -75,15 +75,7 @@ fn reach(place: &Place, sls: &SlsConfig, out: &mut Printer) -> bool {
     let (name, target) = match &direct.proxy {
         None => (format!("SLS {}", sls.endpoint), direct.clone()),
         Some(proxy) => {
-            let target = crate::drive::TargetSpec {
-                host: proxy.host.clone(),
-                port: proxy.port,
-                tls: None,
-                server_name: None,
-                proxy: None,
-                patience: direct.patience,
-                datagrams: false,
-            };
+            let target = TargetSpec::plain(proxy.host.clone(), proxy.port, direct.patience);
             (format!("proxy {}:{}", proxy.host, proxy.port), target)
         }
     };

@@ -234,16 +234,7 @@ impl Rig {
 }
 
 fn plain(address: SocketAddr) -> TargetSpec {
-    let host = address.ip().to_string();
-    TargetSpec {
-        host,
-        port: address.port(),
-        tls: None,
-        server_name: None,
-        proxy: None,
-        patience: Duration::from_secs(30),
-        datagrams: false,
-    }
+    TargetSpec::plain(address.ip().to_string(), address.port(), Duration::from_secs(30))
 }
 
 /// A server for one connection.

@@ -490,13 +490,37 @@ unsafe fn write_escape(byte: u8, place: *mut u8) -> usize {
 /// The CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn load_tail<V: Lanes>(src: &[u8], from: usize) -> V {
-    let mut padded = [0; 32];
-    let tail = src.get(from..).unwrap_or(&[]);
-    if let Some(place) = padded.get_mut(..tail.len()) {
-        place.copy_from_slice(tail);
-    }
+    let padded = padded(src.get(from..).unwrap_or(&[]));
     // SAFETY: a vector is at most 32 bytes; instructions: of the caller.
     unsafe { V::load(padded.as_ptr()) }
+}
+
+/// The first 32 bytes, or fewer and zeros behind them. In two pieces of a fixed length each, which may overlap: a call of
+/// `memcpy` costs more than the rest of a short value. A vector load behind narrower stores waits for them, though, so
+/// callers pass what follows in memory where they can.
+#[inline(always)]
+fn padded(src: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let fits = put::<16>(src, &mut out) || put::<8>(src, &mut out) || put::<4>(src, &mut out);
+    if !fits {
+        for (to, from) in out.iter_mut().zip(src).take(3) {
+            *to = *from;
+        }
+    }
+    out
+}
+
+/// True where `src` has `N` to 32 bytes and they are copied.
+#[inline(always)]
+fn put<const N: usize>(src: &[u8], out: &mut [u8; 32]) -> bool {
+    let (Some(first), Some(last)) = (src.first_chunk::<N>(), src.last_chunk::<N>()) else { return false };
+    if let Some(place) = out.first_chunk_mut::<N>() {
+        *place = *first;
+    }
+    if let Some(place) = out.get_mut(src.len() - N..).and_then(<[u8]>::first_chunk_mut::<N>) {
+        *place = *last;
+    }
+    true
 }
 
 /// Makes room for `len` escaped bytes and a vector more behind the end of `out`, and points there.

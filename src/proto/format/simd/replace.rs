@@ -12,7 +12,7 @@
     reason = "generic code gets its instructions from the function it ends up in"
 )]
 
-use super::{CHUNK, Lanes, SLACK, is_member};
+use super::{CHUNK, Lanes, SLACK, is_member, load_tail};
 
 /// Most bytes that one byte becomes; a replacement is written eight bytes at a time.
 const GROWTH: usize = 8;
@@ -83,8 +83,8 @@ pub(super) unsafe fn replace<V: Lanes>(
             let block = match rest.get(..V::BYTES) {
                 // SAFETY: a whole vector lies there; instructions: of the caller.
                 Some(block) => unsafe { V::load(block.as_ptr()) },
-                // SAFETY: `padded` is as long as the longest vector; instructions: of the caller.
-                None => unsafe { V::load(padded(rest).as_ptr()) },
+                // SAFETY: instructions: of the caller.
+                None => unsafe { load_tail(src, from) },
             };
             // SAFETY: `wrote` is at most GROWTH times what was read so far; a vector (SLACK) fits behind it.
             let place = unsafe { dst.add(wrote) };
@@ -125,34 +125,6 @@ pub(super) unsafe fn replace<V: Lanes>(
         }
     }
     from
-}
-
-/// The first 32 bytes, or fewer and zeros behind them. In two pieces of a fixed length each, which may overlap: a call of
-/// `memcpy` costs more than the rest of a short value. A vector load behind narrower stores waits for them, though, so
-/// callers pass what follows in memory where they can.
-#[inline(always)]
-fn padded(src: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    let fits = put::<16>(src, &mut out) || put::<8>(src, &mut out) || put::<4>(src, &mut out);
-    if !fits {
-        for (to, from) in out.iter_mut().zip(src).take(3) {
-            *to = *from;
-        }
-    }
-    out
-}
-
-/// True where `src` has `N` to 32 bytes and they are copied.
-#[inline(always)]
-fn put<const N: usize>(src: &[u8], out: &mut [u8; 32]) -> bool {
-    let (Some(first), Some(last)) = (src.first_chunk::<N>(), src.last_chunk::<N>()) else { return false };
-    if let Some(place) = out.first_chunk_mut::<N>() {
-        *place = *first;
-    }
-    if let Some(place) = out.get_mut(src.len() - N..).and_then(<[u8]>::first_chunk_mut::<N>) {
-        *place = *last;
-    }
-    true
 }
 
 #[cfg(test)]
