@@ -62,6 +62,10 @@ impl Listener {
     /// Different records so far.
     pub(crate) fn unique(&mut self) -> u64 {
         while let Ok(message) = self.inbox.try_recv() {
+            // The number of a log that came in parts stands in the first of them.
+            if message.contains("[part ") && !message.contains("[part 1/") {
+                continue;
+            }
             let (_, rest) =
                 message.split_once(r#""seq":""#).unwrap_or_else(|| panic!("no number: {message}"));
             let (shard, rest) = rest.split_once('-').unwrap();

@@ -68,6 +68,19 @@ fn resets_with_bytes_unread_and_early_ends_lose_nothing() {
     assert!(listener.repeated() > 0, "the faults have struck\n{}", forwarder.text());
 }
 
+/// Ends each connection long before a frame is over, and logs are parts of several messages: frames become smaller
+/// between logs, or nothing would ever be proven.
+#[test]
+fn split_logs_reach_a_receiver_that_ends_every_connection_early() {
+    let rig = rig(150);
+    let mut listener = Listener::start(false, &[Manner::EndsEarly(5_000); 1_000]);
+    let start = forwarder(&rig, &[url("tcp", &listener)])
+        .set("syslog.oversize", "split")
+        .set("syslog.max_message_bytes", "480B");
+    let mut forwarder = drains(&rig, &mut listener, start);
+    assert!(listener.repeated() > 0, "it did end early\n{}", forwarder.text());
+}
+
 #[test]
 fn a_receiver_that_never_ends_is_named_and_kernel_is_the_way_out() {
     let rig = rig(200);
