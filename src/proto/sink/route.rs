@@ -300,7 +300,10 @@ impl Routes {
     pub(super) fn fail(&mut self, now: Instant, id: RouteId, failure: Failure, cx: &mut Context) {
         let asks_health = self.asks_health;
         let Some(route) = self.find_mut(id) else { return };
-        let wait = route.backoff.next_wait().max(failure.wait_min);
+        // What was under way when a pause began fails together with what caused it: one attempt, not several in a row.
+        let paused = route.paused_until.filter(|until| *until > now);
+        let wait = paused.map_or_else(|| route.backoff.next_wait(), |until| until.since(now));
+        let wait = wait.max(failure.wait_min);
         route.ejected |= asks_health && (failure.eject || route.backoff.attempts() >= 2);
         let until = now + wait;
         route.paused_until = Some(route.paused_until.map_or(until, |before| before.max(until)));

@@ -212,3 +212,25 @@ fn code_14_of_one_indexer_says_nothing_about_another() {
     rig.answer(poll.conn, 200, &[], r#"{"acks":{"0":true}}"#);
     assert_eq!(rig.settled(), [(2, 3, Settled::Acked)]);
 }
+
+#[test]
+fn requests_that_are_refused_together_are_one_attempt() {
+    let mut rig = Rig::new(params());
+    let busy = r#"{"text":"Server is busy","code":9}"#;
+    // The first request of a connection goes alone.
+    for _ in 0..2 {
+        rig.push(1);
+        let first = rig.only_request();
+        rig.answer(first.conn, 200, &[], &ok(None));
+    }
+    for _ in 0..4 {
+        rig.push(1);
+    }
+    let together = rig.take_requests();
+    assert_eq!(together.len(), 4);
+    for request in together {
+        rig.answer(request.conn, 503, &[], busy);
+    }
+    rig.pass(Duration::from_millis(150));
+    assert!(!rig.take_requests().is_empty(), "the pause of one refusal is over");
+}
