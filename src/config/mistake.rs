@@ -93,9 +93,11 @@ pub struct Mistake {
 
 impl Mistake {
     pub(crate) fn new(kind: MistakeKind, path: impl Into<String>, problem: impl Into<String>) -> Self {
+        let path = path.into();
         Self {
             kind,
-            path: path.into(),
+            // A key without a name, as TOML spells it: a message that begins with nothing helps nobody.
+            path: if path.is_empty() { "\"\"".to_owned() } else { path },
             value: None,
             problem: problem.into(),
             allowed: None,

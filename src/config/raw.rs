@@ -128,7 +128,7 @@ impl Settings {
     /// Puts a value in, by the rules of layers.
     pub(crate) fn insert(&mut self, pipeline: Option<&str>, key: &'static Key, raw: Raw, origin: Origin) {
         if origin != Origin::Default {
-            self.note_table(pipeline, key.table);
+            self.note_table(pipeline, key.table, &origin);
         }
         let slot = Slot::new(pipeline, key);
         if let Some(other) = schema::partner(key).filter(|_| !raw.is_unset()) {
@@ -157,10 +157,19 @@ impl Settings {
         }
     }
 
-    fn note_table(&mut self, pipeline: Option<&str>, table: &'static str) {
+    fn note_table(&mut self, pipeline: Option<&str>, table: &'static str, origin: &Origin) {
         self.tables.insert((pipeline.map(str::to_owned), table));
         if let Some(name) = pipeline {
-            self.pipelines.insert(name.to_owned());
+            self.note_pipeline(name, origin);
+        }
+    }
+
+    /// A pipeline is named by a file, a variable or a flag; a bad name is told once.
+    fn note_pipeline(&mut self, name: &str, origin: &Origin) {
+        if self.pipelines.insert(name.to_owned()) && !is_pipeline_name(name) {
+            let path = format!("pipeline.{name}");
+            let mistake = Mistake::new(MistakeKind::Value, path, "not a name for a pipeline");
+            self.mistakes.push(mistake.allowed("1 to 64 letters, digits, - and _").origin(origin));
         }
     }
 
@@ -222,11 +231,7 @@ impl Settings {
                 self.mistakes.push(mistake.fix("write [pipeline.NAME.sls]").origin(&here));
                 continue;
             };
-            if !is_pipeline_name(name.get_ref()) {
-                let mistake = Mistake::new(MistakeKind::Value, path, "not a name for a pipeline");
-                self.mistakes.push(mistake.allowed("1 to 64 letters, digits, - and _").origin(&here));
-            }
-            self.pipelines.insert(name.get_ref().clone().into_owned());
+            self.note_pipeline(name.get_ref(), &here);
             for (table, value) in tables {
                 let here = origin(table.span().start);
                 self.read_table(Some(name.get_ref()), table.get_ref(), value.get_ref(), &here, origin);
@@ -253,7 +258,7 @@ impl Settings {
             return;
         };
         if *here != Origin::Default {
-            self.note_table(pipeline, table);
+            self.note_table(pipeline, table, here);
         }
         for (key, value) in entries {
             let here = origin(key.span().start);

@@ -584,6 +584,29 @@ fn broken_toml_is_told_by_line_without_its_text() {
 }
 
 #[test]
+fn keys_without_a_name() {
+    let text = mistakes("\"\" = 1\n[hec]\n\"\" = 2\n");
+    assert!(text.contains("\"\" (") && text.contains("toml:1): no such table"), "{text}");
+    assert!(text.contains("hec. (") && text.contains("toml:3): no such key"), "{text}");
+    for set in ["", " = x"] {
+        let text = Home::new().load_with(MINIMUM, &[], &[set]).unwrap_err().to_string();
+        assert!(text.contains("\"\" (--set): not the path of a key"), "{set}: {text}");
+    }
+}
+
+#[test]
+fn a_pipeline_is_named_well_by_flags_and_variables_too() {
+    let home = Home::new();
+    for set in ["pipeline..hec.index=x", "pipeline.a b.hec.index=x", "pipeline.ä.sls.project=p"] {
+        let text = home.load_with(MINIMUM, &[], &[set, set]).unwrap_err().to_string();
+        assert_eq!(text.matches("(--set): not a name for a pipeline").count(), 1, "{text}");
+    }
+    let env = [("SLS2SIEM_PIPELINE____HEC__INDEX", "x")];
+    let text = home.load_with(MINIMUM, &env, &[]).unwrap_err().to_string();
+    assert!(text.contains("(environment SLS2SIEM_PIPELINE____HEC__INDEX): not a name"), "{text}");
+}
+
+#[test]
 fn flags_that_are_no_keys() {
     let home = Home::new();
     let text =
