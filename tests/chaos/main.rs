@@ -18,7 +18,7 @@
 //! strict HEC receivers, one with indexer acknowledgement; one syslog receiver for each manner. Between all of them stand
 //! proxies. Faults: `kill -9`, SIGTERM and restart, SIGSTOP for 130 ms at a time and for longer than a lease, receivers that
 //! are killed and come back at another place, cut and half-open connections, TLS that ends without `close_notify`, silence,
-//! HTTP and RELP errors of every kind, no more file descriptors, and no more room for the dead letter.
+//! HTTP and RELP errors of every kind, no more file descriptors or memory, and no more room for the dead letter.
 
 #![expect(
     clippy::unwrap_used,

@@ -12,6 +12,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ enum Mend {
     Files {
         limit: String,
     },
+    Memory,
     Line,
     Plan,
     Room,
@@ -86,6 +88,8 @@ struct Storm {
     mending: BTreeMap<Thing, (Instant, Mend)>,
     ledgers: BTreeMap<&'static str, Ledger>,
     events: BTreeMap<&'static str, u64>,
+    /// Forwarders that ended when they had no memory.
+    starved: u64,
     looks: u64,
     possible_duplicates: u64,
     /// Last: whatever else ends, its files are kept where the test fails.
@@ -138,7 +142,8 @@ impl Storm {
                         Mend::Continue,
                     )
                 }
-                _ => storm.take_files(forwarder, time),
+                36..39 => storm.take_files(forwarder, time),
+                _ => storm.take_memory(forwarder, time),
             }),
             42..54 => self.on(Thing::Receiver(receiver), |storm| storm.end_receiver(receiver, time)),
             54..60 => self.on(Thing::Receiver(receiver), |storm| {
@@ -219,8 +224,19 @@ impl Storm {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
         let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
         let limit = line.split_whitespace().nth(3).unwrap_or("1024").to_owned();
-        set_files(pid, &open.to_string());
+        set_limit(pid, "nofile", &open.to_string());
         ("no more file descriptors", time, Mend::Files { limit })
+    }
+
+    /// Not a page more than it has now, so that whatever it allocates next may fail.
+    fn take_memory(&mut self, forwarder: usize, time: Duration) -> (&'static str, Duration, Mend) {
+        self.forwarders[forwarder].wait_well("before its memory is taken");
+        self.note_duplicates(forwarder);
+        let pid = self.forwarders[forwarder].pid();
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        set_limit(pid, "as", &(pages * 4096).to_string());
+        ("no more memory", time, Mend::Memory)
     }
 
     fn end_receiver(&mut self, receiver: usize, time: Duration) -> (&'static str, Duration, Mend) {
@@ -276,9 +292,24 @@ impl Storm {
                     self.forwarders[forwarder].wait_well("after it was frozen");
                 }
                 (Thing::Forwarder(forwarder), Mend::Files { limit }) => {
-                    set_files(self.forwarders[forwarder].pid(), &limit);
+                    set_limit(self.forwarders[forwarder].pid(), "nofile", &limit);
                     self.forwarders[forwarder].wait_well("after it had no file descriptors");
                 }
+                (Thing::Forwarder(forwarder), Mend::Memory) => match self.forwarders[forwarder].ended() {
+                    None => {
+                        set_limit(self.forwarders[forwarder].pid(), "as", "unlimited");
+                        self.forwarders[forwarder].wait_well("after it had no memory");
+                    }
+                    // Whoever has no memory may end; a service manager starts it again.
+                    Some(status) => {
+                        let tail = self.forwarders[forwarder].tail();
+                        let aborted = status.signal() == Some(6) || status.code() == Some(70);
+                        assert!(aborted, "without memory it ended with {status}\n{tail}");
+                        self.starved += 1;
+                        self.hold_checkpoints_against_the_ledger();
+                        self.forwarders[forwarder] = self.start_forwarder(forwarder);
+                    }
+                },
                 (Thing::Receiver(receiver), Mend::Continue) => {
                     signal(self.receivers[receiver].server.as_ref().unwrap().pid(), "CONT");
                 }
@@ -291,10 +322,11 @@ impl Storm {
         }
     }
 
-    /// No forwarder ends that nobody has ended.
+    /// No forwarder ends that nobody has ended, or has taken the memory of.
     fn expect_alive(&mut self) {
         for forwarder in 0..FORWARDERS {
-            if matches!(self.mending.get(&Thing::Forwarder(forwarder)), Some((_, Mend::Start))) {
+            let mend = self.mending.get(&Thing::Forwarder(forwarder));
+            if matches!(mend, Some((_, Mend::Start | Mend::Memory))) {
                 continue;
             }
             if let Some(status) = self.forwarders[forwarder].ended() {
@@ -316,10 +348,10 @@ impl Storm {
 }
 
 /// Changes the soft limit of a running process.
-fn set_files(pid: u32, soft: &str) {
-    let status =
-        Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={soft}:")]).status();
-    assert!(status.unwrap().success(), "prlimit --nofile={soft}: of {pid}");
+fn set_limit(pid: u32, what: &str, soft: &str) {
+    let limit = format!("--{what}={soft}:");
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    assert!(status.unwrap().success(), "prlimit {limit} of {pid}");
 }
 
 const FROZEN: Duration = Duration::from_millis(130);

@@ -125,6 +125,7 @@ impl Storm {
             mending: BTreeMap::new(),
             ledgers,
             events: BTreeMap::new(),
+            starved: 0,
             looks: 0,
             possible_duplicates: 0,
             folder,

@@ -58,6 +58,11 @@ impl Storm {
         for (name, count) in &self.events {
             let _ = writeln!(text, "  {count:>4} {name}");
         }
+        let _ = writeln!(
+            text,
+            "  {:>4} forwarders ended for want of memory and were started again",
+            self.starved
+        );
         let (mut lost, mut duplicates) = (Vec::new(), 0);
         for (name, ledger) in &mut self.ledgers {
             ledger.refresh();
