@@ -12,6 +12,7 @@ pub mod group;
 mod narrate;
 pub mod pipeline;
 pub mod placement;
+pub mod receiver;
 pub mod replay;
 pub mod signals;
 pub mod sls_api;

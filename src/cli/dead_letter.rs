@@ -5,14 +5,14 @@
 //!  stands in two lines (a crash in between) is sent once. Bounds: one file in memory at a time.
 //! Driven by: `main`. Spec: README.md, dead letter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::run::parts;
 use super::{DeadLetterArgs, DeadLetterCommand};
-use crate::config::{Config, Environment, PipelineConfig, SinkConfig};
+use crate::config::{Config, Environment, PipelineConfig};
 use crate::control::replay::{BATCH_RECORDS, Outcome, Replayer};
 use crate::dead_letter::DeadLetterError;
 use crate::dead_letter::book::{Entry, Letters, Marks, files};
@@ -206,15 +206,16 @@ impl<'a> Replay<'a> {
             }
             return Ok(());
         };
-        let SinkConfig::Hec(hec) = &config.sink else {
-            let text = format!(
-                "the sink of pipeline {name} is not HEC: its records cannot be sent again by this command"
-            );
-            return Err((Exit::Failed, text));
+        let sender = match self.senders.entry(*name) {
+            btree_map::Entry::Occupied(sender) => sender.into_mut(),
+            btree_map::Entry::Vacant(place) => {
+                let seed = RandomState::new().hash_one(name);
+                let sender = Replayer::new(&config.sink, parts::endpoints(&config.sink), seed);
+                let text =
+                    || format!("pipeline {name} writes to standard output: nothing can be sent there again");
+                place.insert(sender.ok_or_else(|| (Exit::Failed, text()))?)
+            }
         };
-        let sender = self.senders.entry(*name).or_insert_with(|| {
-            Replayer::new(hec, parts::endpoints(&config.sink), RandomState::new().hash_one(name))
-        });
         let mut refusals = Vec::new();
         let mut rest = records;
         while !rest.is_empty() {

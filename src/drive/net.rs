@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
@@ -80,13 +80,7 @@ impl Socket {
     /// Bytes that the peer's kernel has not acknowledged, a FIN counted as one. Also right after the connection has
     /// broken: the kernel keeps the numbers as long as the socket is open.
     pub(crate) fn unacked(&self) -> u64 {
-        let fd = self.stream.borrow().as_raw_fd();
-        let mut bytes: libc::c_int = 0;
-        #[expect(unsafe_code, reason = "SIOCOUTQ (named TIOCOUTQ) is not in std")]
-        // SAFETY: `fd` is open as long as `self.stream` lives; `bytes` is a writable int that outlives the call.
-        let answer = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
-        // What cannot be known is not acknowledged.
-        if answer == 0 { u64::try_from(bytes).unwrap_or(u64::MAX) } else { u64::MAX }
+        unacked(&*self.stream.borrow())
     }
 
     /// Writes all of `bytes`.
@@ -215,6 +209,16 @@ pub struct ProxySpec {
     pub port: u16,
     /// Value of `Proxy-Authorization`, for example `Basic …`.
     pub authorization: Option<secrecy::SecretString>,
+}
+
+/// Bytes of an open socket that the peer's kernel has not acknowledged, a FIN counted as one.
+pub(crate) fn unacked(socket: &impl AsRawFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    #[expect(unsafe_code, reason = "SIOCOUTQ (named TIOCOUTQ) is not in std")]
+    // SAFETY: `socket` is borrowed, so its descriptor is open; `bytes` is a writable int that outlives the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // What cannot be known is not acknowledged.
+    if answer == 0 { u64::try_from(bytes).unwrap_or(u64::MAX) } else { u64::MAX }
 }
 
 /// Sets what can be set; a refused option costs speed or patience only, so it is not an error.

@@ -1,24 +1,26 @@
 //! One look at a peer with blocking calls: its addresses, TCP, TLS, bytes to and fro.
 //!
-//! Why: `check` asks each question once and waits for the answer; executors and rings would only be in the way.
+//! Why: a command asks each question once and waits for the answer; executors and rings would only be in the way.
 //! What is asked over it is real traffic of the protocols, so the same TLS and the same parsers are used.
 //! Invariants: 1. every call ends after the time that the link was given. 2. a peer's bytes are data, never trusted.
 //! Bounds: an HTTP answer's body [`BODY_BYTES_MAX`]; one link is one connection.
-//! Driven by: `cli::check`, on its own thread. Spec: RFC 9112 by way of `proto::http1`; RFC 8446.
+//! Driven by: `cli::check` and `dead-letter replay`, on the thread of the command. Spec: RFC 9112 by way of `proto::http1`; RFC 8446.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use super::clock;
 use super::tls::look::{Look, Shown};
 use super::tls::{Client, Session};
+use super::{TargetSpec, clock, net};
 use crate::proto::event::{Cause, Closed, ClosedKind};
 use crate::proto::http1::{Limits, Progress, ResponseParser};
 use crate::proto::time::Instant;
 
 /// Largest body of an answer.
 pub const BODY_BYTES_MAX: u64 = 1 << 20;
+/// Between two looks at what the peer's kernel has.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// All addresses of a name, each once, in the order of the resolver.
 pub fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Closed> {
@@ -63,6 +65,23 @@ impl Link {
         let _at_least_slower = stream.set_nodelay(true);
         let until = clock::now() + wait;
         Ok(Self { stream, address, session: None, until, wait, ahead: Vec::new() })
+    }
+
+    /// Connects to one address of a peer, with TLS where the settings have it.
+    pub fn to(target: &TargetSpec, address: SocketAddr, wait: Duration) -> Result<Self, Closed> {
+        let mut link = Self::connect(address, wait)?;
+        if let Some(tls) = &target.tls {
+            let name = target.server_name.as_deref().filter(|name| !name.is_empty());
+            let client = Client::new(tls, name.unwrap_or(&target.host))
+                .map_err(|error| Closed { kind: ClosedKind::Tls, detail: error.to_string() })?;
+            link.start_tls(&client)?;
+        }
+        Ok(link)
+    }
+
+    /// The time that the link was given begins again.
+    pub fn wait_again(&mut self) {
+        self.until = clock::now() + self.wait;
     }
 
     /// Makes it a TLS connection as the settings want it.
@@ -158,6 +177,41 @@ impl Link {
             self.write_raw(&wire)?;
         }
         self.stream.shutdown(Shutdown::Write).map_err(|error| self.broken(&error))
+    }
+
+    /// Ends our side and waits for the peer's end. True: it ended in order, and its kernel has every byte of ours, so
+    /// its process has read them. False: it did not end in time.
+    pub fn drain(&mut self) -> Result<bool, Closed> {
+        self.end_writing()?;
+        let mut said = Vec::new();
+        loop {
+            match self.receive(&mut said) {
+                Ok(true) => said.clear(),
+                Ok(false) => break,
+                Err(closed) if closed.kind == ClosedKind::Timeout => return Ok(false),
+                Err(closed) => return Err(closed),
+            }
+        }
+        // An end that came before it had our bytes: they are taken soon, or answered by a reset.
+        self.flush()
+    }
+
+    /// Waits until the peer's kernel has every byte of ours; false when it has not in time.
+    pub fn flush(&mut self) -> Result<bool, Closed> {
+        while net::unacked(&self.stream) > 0 {
+            match self.stream.take_error() {
+                Ok(None) => {}
+                Ok(Some(error)) | Err(error) => return Err(self.broken(&error)),
+            }
+            if self.left().is_err() {
+                return Ok(false);
+            }
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+        match self.stream.take_error() {
+            Ok(None) => Ok(true),
+            Ok(Some(error)) | Err(error) => Err(self.broken(&error)),
+        }
     }
 
     /// Sends a request and reads its answer.

@@ -5,16 +5,15 @@
 //! Invariants: 1. without `--probe` no message is sent. Bounds: three connections an address.
 //! Driven by: [`super::sink`]. Spec: RFC 5424, RFC 3164, RFC 6587; RELP: librelp's protocol description.
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use super::network::Peer;
 use super::sink::{text, trouble};
 use super::{Printer, WAIT};
 use crate::cli::run::parts;
-use crate::config::{SyslogAck, SyslogConfig, SyslogFormat, SyslogFraming, SyslogTransport, SyslogUrl};
+use crate::config::{SyslogAck, SyslogConfig, SyslogFormat, SyslogTransport, SyslogUrl};
+use crate::control::receiver::{Session, datagrams, frame};
 use crate::drive::peer::Link;
-use crate::drive::tls::Client;
 use crate::drive::{TargetSpec, clock};
 use crate::proto::event::{Cause, Closed, ClosedKind};
 use crate::proto::ids::EndpointId;
@@ -74,14 +73,7 @@ impl Doctor<'_> {
     }
 
     fn link(&self) -> Result<Link, Closed> {
-        let mut link = Link::connect(self.address, WAIT)?;
-        if let Some(tls) = &self.target.tls {
-            let name = self.target.server_name.as_deref().filter(|name| !name.is_empty());
-            let client = Client::new(tls, name.unwrap_or(&self.target.host))
-                .map_err(|error| Closed { kind: ClosedKind::Tls, detail: error.to_string() })?;
-            link.start_tls(&client)?;
-        }
-        Ok(link)
+        Link::to(self.target, self.address, WAIT)
     }
 
     /// Datagrams: only that nobody refuses them can be seen.
@@ -92,24 +84,7 @@ impl Doctor<'_> {
             out.add(self.warn("syslog", "datagrams are best effort: nobody knows what arrives", todo));
             return;
         }
-        let sent = || -> io::Result<()> {
-            let any = if self.address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(self.address)?;
-            socket.set_read_timeout(Some(std::time::Duration::from_millis(300)))?;
-            for number in 1..=MESSAGES {
-                socket.send(self.message(number).as_bytes())?;
-                // A closed port answers by ICMP, which shows as an error of the next call.
-                match socket.recv(&mut [0; 16]) {
-                    Err(error)
-                        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                    Err(error) => return Err(error),
-                    Ok(_) => {}
-                }
-            }
-            Ok(())
-        };
-        match sent() {
+        match datagrams(self.address, &self.messages()) {
             Ok(()) => {
                 let todo = "look for \"sls2siem check: test message\" 1 and 2 in the SIEM";
                 out.add(self.warn("syslog-probe", "two test messages were sent, nobody refused them", todo));
@@ -123,20 +98,14 @@ impl Doctor<'_> {
 
     /// Does it close when we do, after having read everything?
     fn stream(&self, probe: bool, out: &mut Printer) {
-        let messages: Vec<u8> = if probe { self.framed() } else { Vec::new() };
         let drained = || -> Result<bool, Closed> {
-            let mut link = self.link()?;
-            link.send(&messages)?;
-            link.end_writing()?;
-            let mut said = Vec::new();
-            loop {
-                match link.receive(&mut said) {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(true),
-                    Err(closed) if closed.kind == ClosedKind::Timeout => return Ok(false),
-                    Err(closed) => return Err(closed),
-                }
+            let mut bytes = Vec::new();
+            if probe {
+                self.messages().iter().for_each(|message| frame(&mut bytes, self.syslog.framing, message));
             }
+            let mut link = self.link()?;
+            link.send(&bytes)?;
+            link.drain()
         };
         let (topic, what) =
             if probe { ("syslog-probe", "two test messages were sent; ") } else { ("syslog", "") };
@@ -169,29 +138,17 @@ impl Doctor<'_> {
     /// A session: open, with `--probe` two messages, close; every answer has to be 200.
     fn relp(&self, probe: bool, out: &mut Printer) {
         let session = || -> Result<Result<(), String>, Closed> {
-            let mut link = self.link()?;
-            let offer = concat!(
-                "relp_version=0\nrelp_software=sls2siem,",
-                env!("CARGO_PKG_VERSION"),
-                ",\ncommands=syslog"
-            );
-            let mut calls = vec![("open", offer.to_owned())];
-            if probe {
-                calls.extend((1..=MESSAGES).map(|number| ("syslog", self.message(number))));
-            }
-            let mut input = Vec::new();
-            for (number, (command, data)) in (1_u32..).zip(&calls) {
-                link.send(format!("{number} {command} {} {data}\n", data.len()).as_bytes())?;
-                let answer = relp_answer(&mut link, &mut input)?;
-                let good = answer.0 == number && answer.1.split(' ').next().is_some_and(|code| code == "200");
-                if !good {
-                    return Ok(Err(format!("{command} was answered: {} rsp {}", answer.0, answer.1)));
+            let mut session = match Session::open(self.link()?)? {
+                Ok(session) => session,
+                Err(answer) => return Ok(Err(answer)),
+            };
+            for message in if probe { self.messages() } else { Vec::new() } {
+                let (code, text) = session.send(&message)?;
+                if code != 200 {
+                    return Ok(Err(format!("syslog was answered: {code} {text}")));
                 }
             }
-            let last = calls.len() + 1;
-            link.send(format!("{last} close 0\n").as_bytes())?;
-            // Some receivers answer, some just close.
-            let _either = relp_answer(&mut link, &mut input);
+            session.close();
             Ok(Ok(()))
         };
         match session() {
@@ -225,76 +182,9 @@ impl Doctor<'_> {
         }
     }
 
-    fn framed(&self) -> Vec<u8> {
-        let frame = |number| {
-            let message = self.message(number);
-            match self.syslog.framing {
-                SyslogFraming::OctetCounting => format!("{} {message}", message.len()),
-                SyslogFraming::Newline => format!("{message}\n"),
-            }
-        };
-        (1..=MESSAGES).map(frame).collect::<String>().into_bytes()
+    fn messages(&self) -> Vec<Vec<u8>> {
+        (1..=MESSAGES).map(|number| self.message(number).into_bytes()).collect()
     }
-}
-
-/// Number and data of the next frame of the peer.
-fn relp_answer(link: &mut Link, input: &mut Vec<u8>) -> Result<(u32, String), Closed> {
-    loop {
-        if let Some((number, data, taken)) = relp_frame(input) {
-            input.drain(..taken);
-            return Ok((number, data));
-        }
-        let odd = |detail: String| Closed { kind: ClosedKind::Eof, detail };
-        if input.len() > ANSWER_BYTES_MAX || input.first().is_some_and(|byte| !byte.is_ascii_digit()) {
-            let start = String::from_utf8_lossy(input.get(..60).unwrap_or(input)).into_owned();
-            return Err(odd(format!("no RELP: the peer says {start:?}")));
-        }
-        if !link.receive(input)? {
-            return Err(odd("the peer closed before its answer".to_owned()));
-        }
-    }
-}
-
-/// `TXNR SP COMMAND SP DATALEN [SP DATA] LF`: number, data and length of a whole frame.
-fn relp_frame(input: &[u8]) -> Option<(u32, String, usize)> {
-    let mut at = 0;
-    let mut word = || {
-        let rest = input.get(at..)?;
-        let end = rest.iter().position(|byte| matches!(byte, b' ' | b'\n'))?;
-        at += end + 1;
-        str::from_utf8(rest.get(..end)?).ok()
-    };
-    let number = word()?.parse().ok()?;
-    word()?;
-    let length: usize = word()?.parse().ok()?;
-    if length == 0 {
-        return Some((number, String::new(), at));
-    }
-    let data = input.get(at..at.checked_add(length)?)?;
-    // The frame's own line end may still be on its way.
-    (input.get(at + length) == Some(&b'\n'))
-        .then(|| (number, String::from_utf8_lossy(data).into_owned(), at + length + 1))
 }
 
 const MESSAGES: u32 = 2;
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relp_frames_are_taken_whole_or_not_at_all() {
-        let whole = b"1 rsp 25 200 OK\nrelp_version=0\na=b\n";
-        let whole = &whole[..];
-        let data = "200 OK\nrelp_version=0\na=b";
-        assert_eq!(relp_frame(whole), Some((1, data.to_owned(), whole.len())));
-        for end in 0..whole.len() {
-            assert_eq!(relp_frame(&whole[..end]), None, "{end}");
-        }
-        assert_eq!(relp_frame(b"7 rsp 0\n8 rsp"), Some((7, String::new(), 8)));
-        for odd in [&b"x rsp 1 a\n"[..], b"1 rsp x\n", b"1 rsp 18446744073709551615 a\n", b"\xff 1 1\n"] {
-            assert_eq!(relp_frame(odd), None);
-        }
-    }
-}

@@ -19,7 +19,7 @@ mod kernel;
 mod marked;
 mod pieces;
 mod queue;
-mod relp;
+pub(crate) mod relp;
 #[cfg(test)]
 mod tests;
 mod udp;

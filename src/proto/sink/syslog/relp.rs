@@ -6,7 +6,7 @@
 //! Bounds: `window` messages without an answer; [`STAGE_BYTES`] (or one message) are copied for the socket.
 //! Driven by: `sink::syslog`. Spec: RELP as librelp 1.11 speaks it; answers are matched by number in any order.
 
-mod wire;
+pub(crate) mod wire;
 
 use core::time::Duration;
 use std::collections::VecDeque;

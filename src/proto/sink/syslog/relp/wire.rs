@@ -10,13 +10,13 @@
 use crate::proto::ids::Txnr;
 
 /// Longest data of a frame that is read; a server has nothing longer to say.
-pub(super) const DATA_BYTES_MAX: usize = 32 * 1024;
+pub(crate) const DATA_BYTES_MAX: usize = 32 * 1024;
 const COMMAND_BYTES_MAX: usize = 32;
 const NUMBER_DIGITS_MAX: usize = 9;
 
 /// What a server may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// An answer to the frame with this number.
     Answer(Txnr),
     /// It closes the session. Comes unasked, as number 0, or with any other.
@@ -27,7 +27,7 @@ pub(super) enum Said {
 
 /// An incremental reader.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     state: State,
     txnr: u32,
     digits: usize,
@@ -50,7 +50,7 @@ enum State {
 impl Reader {
     /// Reads up to the end of one frame. Returns how many bytes were used and what was said, if a frame is whole;
     /// its data stays in [`Self::data`] until the next call. The error says what is wrong with the bytes.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<Said>), String> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<Said>), String> {
         if self.state == State::Done {
             *self = Self {
                 data: core::mem::take(&mut self.data),
@@ -82,7 +82,7 @@ impl Reader {
     }
 
     /// Data of the frame that was read last.
-    pub(super) fn data(&self) -> &[u8] {
+    pub(crate) fn data(&self) -> &[u8] {
         &self.data
     }
 
@@ -149,7 +149,7 @@ fn expected(state: State) -> &'static str {
 }
 
 /// The code and the rest of an answer's data: `200 OK`, `500 why`. `None` where it does not begin with three digits.
-pub(super) fn status(data: &[u8]) -> Option<(u16, &[u8])> {
+pub(crate) fn status(data: &[u8]) -> Option<(u16, &[u8])> {
     let (code, rest) = data.split_first_chunk::<3>()?;
     let digit = |byte: u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
     let [a, b, c] = *code;
