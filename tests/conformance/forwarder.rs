@@ -357,5 +357,5 @@ fn holds_in_order(line: &str, parts: &[&str]) -> bool {
     true
 }
 
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 const LINES_SHOWN: usize = 60;

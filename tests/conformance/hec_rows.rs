@@ -39,8 +39,6 @@
 //! | logit: `ackID` for `ackId` | `hec::defect_logit_a_receipt_without_the_right_key…` |
 //! | the vendor's sample: a batch is lost after one 503 | `refusals_and_spoilt_bodies_cost_neither…`, sim |
 
-use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use loadgen::fault::FaultPlan;
@@ -48,28 +46,8 @@ use loadgen::sink::hec::{Balancer, HecConfig, HecServer, Mode, Token};
 use loadgen::sink::tls::TlsSettings;
 
 use crate::forwarder::Trouble;
+use crate::replay::{dead_letter, text};
 use crate::rig::{PATIENCE, Rig, TOKEN, records};
-
-/// `sls2siem dead-letter …` with the settings of this rig.
-fn dead_letter(rig: &Rig, dir: &Path, args: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_sls2siem"))
-        .args(["dead-letter", "--config"])
-        .arg(rig.path("sls2siem.toml"))
-        .arg("--set")
-        .arg(format!("dead_letter.dir={}", dir.display()))
-        .args(args)
-        .env_clear()
-        .output()
-        .unwrap();
-    for text in [&output.stdout, &output.stderr] {
-        assert!(!String::from_utf8_lossy(text).contains(TOKEN), "a secret is shown");
-    }
-    output
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
 
 #[test]
 fn row_code_6_puts_the_event_aside_and_replay_brings_it_in() {
@@ -89,12 +67,13 @@ fn row_code_6_puts_the_event_aside_and_replay_brings_it_in() {
     forwarder.line(&["cannot parse an event", "code 6", "in the dead letter", "sls2siem dead-letter replay"]);
     assert_eq!((rig.verdict().lost, rig.verdict().duplicates), (2, 0), "the others are stored, none twice");
 
-    let listed = dead_letter(&rig, &dir, &["ls"]);
+    let sets = [("dead_letter.dir", dir.display().to_string())];
+    let listed = dead_letter(&rig, &sets, &["ls"]);
     assert_eq!(listed.status.code(), Some(0), "{}", text(&listed));
     for part in ["(in use)", "default: HEC code 6", "default: HEC code 15"] {
         assert!(text(&listed).contains(part), "{part}: {}", text(&listed));
     }
-    let shown = dead_letter(&rig, &dir, &["show"]);
+    let shown = dead_letter(&rig, &sets, &["show"]);
     let lines: Vec<serde_json::Value> =
         text(&shown).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
@@ -105,13 +84,13 @@ fn row_code_6_puts_the_event_aside_and_replay_brings_it_in() {
         assert!(line["cursor"].is_string() && line["index"].is_u64() && line["shard"].is_u64());
     }
     // Beside the running forwarder. The file stays where it is, because that still appends to it.
-    let replayed = dead_letter(&rig, &dir, &["replay"]);
+    let replayed = dead_letter(&rig, &sets, &["replay"]);
     assert_eq!((replayed.status.code(), text(&replayed).as_str()), (Some(0), "2 sent and taken, 0 left\n"));
     rig.assert_complete();
     forwarder.stop();
-    let again = dead_letter(&rig, &dir, &["replay"]);
+    let again = dead_letter(&rig, &sets, &["replay"]);
     assert_eq!(text(&again), "0 sent and taken, 0 left\n");
-    assert!(text(&dead_letter(&rig, &dir, &["show"])).is_empty(), "all moved to replayed/");
+    assert!(text(&dead_letter(&rig, &sets, &["show"])).is_empty(), "all moved to replayed/");
     assert!(dir.join("replayed").is_dir());
     assert_eq!(rig.verdict().duplicates, 0, "nothing went twice");
 }

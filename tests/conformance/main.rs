@@ -31,6 +31,7 @@ mod listener;
 mod memory;
 mod operate;
 mod preview;
+mod replay;
 mod rig;
 mod setup;
 mod side_by_side;

@@ -12,14 +12,14 @@ use crate::forwarder::{Forwarder, Start};
 use crate::rig::{PATIENCE, Rig, SHARDS};
 
 /// Logs that carry their number, and a receiver that knows them.
-struct Pair {
-    rig: Rig,
-    server: SyslogServer,
+pub(crate) struct Pair {
+    pub(crate) rig: Rig,
+    pub(crate) server: SyslogServer,
     transport: Transport,
 }
 
 impl Pair {
-    fn new(records: u64, transport: Transport, change: impl FnOnce(&mut SyslogConfig)) -> Self {
+    pub(crate) fn new(records: u64, transport: Transport, change: impl FnOnce(&mut SyslogConfig)) -> Self {
         let mut rig = Rig::new();
         rig.payload = Payload::new(Profile::AccessLog, 7).with_logs_per_group(50);
         let mut config = SyslogConfig {
@@ -39,7 +39,7 @@ impl Pair {
         Self { rig, server, transport }
     }
 
-    fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         let mut start = self
             .rig
             .forwarder()
@@ -58,7 +58,11 @@ impl Pair {
         start
     }
 
-    fn verdict(&self) -> Verdict {
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
         self.server.verdict(Some(&Sent::even(SHARDS, self.rig.sent)))
     }
 
