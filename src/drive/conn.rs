@@ -22,7 +22,7 @@ use glommio::timer::Timer;
 
 use super::clock;
 use super::datagram;
-use super::net::Socket;
+use super::net::{self, Socket};
 use super::pump::Pump;
 use super::stdout;
 use super::tls::Session;
@@ -138,7 +138,7 @@ impl Wire {
             finished: Cell::new(false),
             torn: Cell::new(false),
             broken: Cell::new(None),
-            peer: format!("{}:{} ({address})", target.host, target.port),
+            peer: net::peer_name(&target.host, target.port, address),
         };
         if let Some(session) = &wire.session {
             let shaken = within(HANDSHAKE_PATIENCE, wire.shake_hands(session)).await;

@@ -56,7 +56,7 @@ pub(crate) async fn serve(pump: &Pump, conn: ConnId, to: To, link: &Link) -> Clo
 async fn open(pump: &Pump, to: To) -> Result<(String, UdpSocket), Closed> {
     let (target, address) =
         pump.address(to).await.map_err(|detail| Closed { kind: ClosedKind::Resolve, detail })?;
-    let peer = format!("{}:{} ({address})", target.host, target.port);
+    let peer = net::peer_name(&target.host, target.port, address);
     let socket = connected(address)
         .map_err(|error| Closed { kind: ClosedKind::Connect, detail: format!("{peer}: {error}") })?;
     Ok((peer, socket))

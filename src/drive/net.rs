@@ -211,6 +211,15 @@ pub struct ProxySpec {
     pub authorization: Option<secrecy::SecretString>,
 }
 
+/// How a peer is called in messages: its name and the address behind it, or the address alone where that is its name.
+pub(crate) fn peer_name(host: &str, port: u16, address: SocketAddr) -> String {
+    if host.trim_matches(['[', ']']) == address.ip().to_string() {
+        address.to_string()
+    } else {
+        format!("{host}:{port} ({address})")
+    }
+}
+
 /// Bytes of an open socket that the peer's kernel has not acknowledged, a FIN counted as one.
 pub(crate) fn unacked(socket: &impl AsRawFd) -> u64 {
     let mut bytes: libc::c_int = 0;

@@ -120,7 +120,7 @@ fn a_receiver_that_proves_nothing_leaves_the_letters_where_they_are() {
     let mut listener = Listener::start(false, &[Manner::NeverEnds; 1_000]);
     let url = crate::syslog::url("tcp", &listener);
     let dir = rig.path("dead");
-    let start = forwarder(&rig, &[url.clone()]).set("dead_letter.dir", dir.display());
+    let start = forwarder(&rig, std::slice::from_ref(&url)).set("dead_letter.dir", dir.display());
     let start = start.set("syslog.oversize", "dead-letter").set("syslog.max_message_bytes", "480B");
     let mut forwarder = start.set("syslog.ack", "kernel").start();
     forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
@@ -149,7 +149,8 @@ fn a_replay_outlives_resets() {
     let rig = rig(40);
     let mut listener = Listener::start(false, &[]);
     let url = crate::syslog::url("tcp", &listener);
-    let start = forwarder(&rig, &[url.clone()]).set("dead_letter.dir", rig.path("dead").display());
+    let start =
+        forwarder(&rig, std::slice::from_ref(&url)).set("dead_letter.dir", rig.path("dead").display());
     let start = start.set("syslog.oversize", "dead-letter").set("syslog.max_message_bytes", "480B");
     let mut forwarder = start.start();
     forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
