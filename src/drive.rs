@@ -80,7 +80,7 @@ pub fn pipeline(params: Params) -> MakeCore {
 }
 
 /// What the executors are started with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartSpec {
     /// One executor per entry, pinned to that core.
     pub cores: Vec<usize>,
@@ -115,6 +115,11 @@ impl TargetSpec {
     pub fn plain(host: String, port: u16, patience: Duration) -> Self {
         Self { host, port, tls: None, server_name: None, proxy: None, patience, datagrams: false }
     }
+}
+
+/// Refuses a peer whose settings cannot be used: a CA file that cannot be read, a key that does not fit. Connects to nothing.
+pub fn check_target(spec: &TargetSpec) -> Result<(), DriveError> {
+    Target::new(spec).map(drop)
 }
 
 /// One pipeline for one executor.
@@ -287,6 +292,11 @@ impl Executors {
             mailbox: spec.dead_letter,
         };
         self.order(executor, Order::Open(Box::new(opening)))
+    }
+
+    /// Ends a pipeline's connections on one executor and forgets it. It should have been stopped before.
+    pub fn close(&self, executor: usize, id: PipelineId) -> Result<(), DriveError> {
+        self.order(executor, Order::Close(id))
     }
 
     /// Sends a command to a pipeline on one executor.

@@ -25,6 +25,11 @@ pub fn now() -> Instant {
     Instant(0) + EPOCH_OFFSET + since_boot.saturating_sub(epoch)
 }
 
+/// The machine's monotonic clock, as a supervisor reads it.
+pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC)
+}
+
 /// The wall clock. A clock set before 1970 reads as 1970.
 pub fn wall() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

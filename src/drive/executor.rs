@@ -45,6 +45,8 @@ const PREEMPT_TIMER: Duration = Duration::from_hours(1);
 pub(crate) enum Order {
     /// Put a pipeline to work.
     Open(Box<Opening>),
+    /// End the connections of a pipeline and forget it.
+    Close(PipelineId),
     /// A command for one pipeline.
     Command(PipelineId, Command),
     /// What became of a record that was given to the dead letter.
@@ -166,6 +168,7 @@ async fn serve(start: Start) {
         room.breath.note();
         match order {
             Order::Open(opening) => open(&room, *opening),
+            Order::Close(id) => close(&room, id),
             Order::Command(id, command) => command_to(&room, id, command),
             Order::Letter(id, letter, result) => {
                 if let Some(pump) = room.pump(id) {
@@ -204,6 +207,14 @@ fn open(room: &Rc<Room>, opening: Opening) {
     let early = std::mem::take(&mut *room.early_taps.borrow_mut());
     for (of, tap, copies) in early {
         attach_tap(room, of, tap, copies);
+    }
+}
+
+/// Its tasks end by themselves; the last of them lets go of it.
+fn close(room: &Room, id: PipelineId) {
+    if let Some(pump) = room.pump(id) {
+        room.pumps.borrow_mut().retain(|pump| pump.id() != id);
+        pump.stop();
     }
 }
 

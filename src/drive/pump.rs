@@ -57,6 +57,8 @@ pub(crate) struct Pump {
     armed: Cell<Option<Instant>>,
     rearm: Flag,
     more: Cell<bool>,
+    /// It has come to its end.
+    stopped: Cell<bool>,
     /// Who looks on: mostly nobody.
     taps: RefCell<Vec<(TapId, Copies)>>,
 }
@@ -102,6 +104,7 @@ impl Pump {
             armed: Cell::new(None),
             rearm: Flag::default(),
             more: Cell::new(false),
+            stopped: Cell::new(false),
             taps: RefCell::default(),
         });
         wait::spawn(&room.gate, run_timer(Rc::clone(&pump)));
@@ -185,6 +188,7 @@ impl Pump {
 
     /// Ends everything; the core is not asked.
     pub(crate) fn stop(&self) {
+        self.stopped.set(true);
         for link in std::mem::take(&mut *self.links.borrow_mut()).into_values() {
             link.close.raise();
         }
@@ -263,7 +267,7 @@ impl Pump {
     }
 
     fn carry_out(&self, action: Action) {
-        if self.room.stopping.get() {
+        if self.stopped.get() || self.room.stopping.get() {
             return;
         }
         match action {
@@ -352,7 +356,7 @@ impl Pump {
 
 /// Wakes the core at its deadlines.
 async fn run_timer(pump: Rc<Pump>) {
-    while !pump.room.stopping.get() {
+    while !pump.stopped.get() && !pump.room.stopping.get() {
         pump.rearm.take();
         if pump.more.get() {
             pump.with(|_, _| ());

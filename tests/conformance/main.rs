@@ -31,6 +31,7 @@ mod listener;
 mod memory;
 mod operate;
 mod preview;
+mod reload;
 mod replay;
 mod rig;
 mod setup;

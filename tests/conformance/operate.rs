@@ -1,6 +1,7 @@
 //! Operating a running process: log level, settings read again, a supervisor, the status page.
 
 use std::fs;
+use std::iter;
 use std::os::unix::net::UnixDatagram;
 
 use loadgen::fault::FaultPlan;
@@ -32,7 +33,7 @@ fn the_log_level_is_raised_by_a_signal_and_goes_round() {
 }
 
 #[test]
-fn a_new_token_and_new_keys_are_taken_over_and_the_rest_is_named() {
+fn a_new_token_and_new_keys_are_taken_over_at_once() {
     let mut rig = Rig::new();
     rig.fill(100);
     let mut forwarder = rig.forwarder().secret(OTHER_TOKEN).start();
@@ -55,22 +56,23 @@ fn a_new_token_and_new_keys_are_taken_over_and_the_rest_is_named() {
     assert!(line.contains("soon"), "{line}");
     assert!(forwarder.is_running());
 
-    change("batch_age = \"soon\"", "batch_age = \"60ms\"");
+    change("batch_age = \"soon\"", "batch_age = \"50ms\"");
     change(TOKEN, OTHER_TOKEN);
-    change("[admin]", "[log]\nlevel = \"debug\"\n\n[admin]");
+    change("[admin]", "[log]\nlevel = \"debug\"\nformat = \"json\"\n\n[admin]");
     fs::write(rig.path("secret"), "s3cret-number-two").unwrap();
     forwarder.signal("HUP");
     let line = forwarder.line(&["INFO", "SIGHUP: settings read again, taken over: "]);
     for key in ["log.level", "hec.token", "sls.access_key_secret"] {
         assert!(line.contains(key), "{key}: {line}");
     }
-    forwarder.line(&["WARN", "not taken over: hec.batch_age", "restart to use the new ones"]);
+    forwarder.line(&["WARN", "not taken over: log.format", "restart to use the new ones"]);
     rig.fill(100);
     forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
     forwarder.line(&["DEBUG"]);
 
     forwarder.stop();
     assert_eq!(forwarder.lines_with("settings read again, taken over").len(), 1);
+    assert_eq!(forwarder.lines_with("admin page").len(), 1, "nothing was started again");
     rig.assert_exact();
     assert_ne!(KEY_SECRET, "s3cret-number-two");
 }
@@ -92,6 +94,12 @@ fn a_supervisor_hears_ready_alive_and_stopping() {
     for _ in 0..3 {
         assert_eq!(heard(), "WATCHDOG=1");
     }
+    let settings = fs::read_to_string(rig.path("sls2siem.toml")).unwrap();
+    rig.write_private("sls2siem.toml", &settings.replace("batch_age = \"50ms\"", "batch_age = \"60ms\""));
+    forwarder.signal("HUP");
+    let other = || iter::repeat_with(heard).find(|heard| heard != "WATCHDOG=1").unwrap();
+    assert!(other().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert!(other().starts_with("READY=1\nSTATUS=forwarding test-project/test-logstore"));
     forwarder.stop();
     let mut last = heard();
     while last == "WATCHDOG=1" {

@@ -56,10 +56,10 @@ enum Kind {
     Token(PathBuf),
 }
 
-/// Begins to look.
-pub(super) fn watch(executors: &Arc<Executors>, config: &Config) -> io::Result<Watch> {
+/// Begins to look. `base`: the number of the first pipeline.
+pub(super) fn watch(executors: &Arc<Executors>, config: &Config, base: u16) -> io::Result<Watch> {
     let mut groups: Vec<Group> =
-        (0..).zip(&config.pipelines).flat_map(|(id, pipeline)| groups(PipelineId(id), pipeline)).collect();
+        (base..).zip(&config.pipelines).flat_map(|(id, pipeline)| groups(PipelineId(id), pipeline)).collect();
     let executors = Arc::clone(executors);
     let (stop, stopped) = mpsc::channel();
     let thread = thread::Builder::new().name("s2s-files".into()).spawn(move || {

@@ -18,8 +18,8 @@ use crate::drive::{Executors, PipelineId};
 use crate::proto::format::syslog::{Framing, LeefDelimiter};
 use crate::proto::tap::{Origin, Params, TapId};
 
-/// What can be looked at, where the settings allow it.
-pub(super) fn source(config: &Config, executors: &Arc<Executors>) -> Option<TapSource> {
+/// What can be looked at, where the settings allow it. `base`: the number of the first pipeline.
+pub(super) fn source(config: &Config, executors: &Arc<Executors>, base: u16) -> Option<TapSource> {
     if !config.admin.tap {
         return None;
     }
@@ -34,7 +34,7 @@ pub(super) fn source(config: &Config, executors: &Arc<Executors>) -> Option<TapS
                 for executor in 0..executors.len() {
                     let params = Params { id, origin: Origin { pipeline, executor }, shard };
                     // An executor that has ended has nothing to show.
-                    let _ended = executors.tap(executor, PipelineId(pipeline), params, sender.clone());
+                    let _ended = executors.tap(executor, PipelineId(base + pipeline), params, sender.clone());
                 }
             }
             receiver
