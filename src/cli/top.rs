@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::model::{Direction, Model, Sort};
 use super::TopArgs;
@@ -76,7 +76,8 @@ fn read(page: &Page) -> Result<Status, Unanswered> {
 
 fn watch(page: &Page, model: &mut Model) -> io::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
-    // SIGHUP keeps its own effect: the terminal is gone, and reading from one that is gone never ends.
+    // The terminal is gone, and reading from one that is gone never ends: not even where SIGHUP was to be ignored.
+    signal_hook::flag::register_conditional_shutdown(SIGHUP, HUNG_UP, Arc::new(AtomicBool::new(true)))?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
@@ -154,5 +155,7 @@ fn handle(model: &mut Model, event: &Event) -> bool {
 }
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// As a shell tells of a process that SIGHUP has ended.
+const HUNG_UP: i32 = 128 + SIGHUP;
 /// How long news may wait for the screen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

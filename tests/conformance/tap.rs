@@ -1,13 +1,16 @@
 //! `sls2siem tap` and `top` beside a running forwarder: what they show, what they hide, and that they cost nothing.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Forwarder, LOOK};
 use crate::rig::{KEY_SECRET, PATIENCE, Rig, TOKEN};
 
 /// The program with these arguments.
@@ -139,7 +142,7 @@ fn a_look_ends_with_the_process_and_with_a_signal() {
     let (sender, seen) = std::sync::mpsc::channel();
     for looker in [&mut one, &mut two] {
         let (mut events, sender) = (BufReader::new(looker.stdout.take().unwrap()), sender.clone());
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut line = String::new();
             events.read_line(&mut line).unwrap();
             sender.send(line).unwrap();
@@ -203,16 +206,7 @@ fn the_screen_is_drawn_and_put_back() {
     let mut forwarder = rig.forwarder().start();
     forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
     forwarder.wait_answer("/readyz", "that it works", |status, _| status == 200);
-    let program = env!("CARGO_BIN_EXE_sls2siem");
-    let line = format!("stty rows 24 cols 100; exec {program} top --admin {}", address(&mut forwarder));
-    let mut command = Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", "1");
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let Ok(mut terminal) = spawned else {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have script");
-        eprintln!("skipped: there is no script here");
-        return;
-    };
+    let Some(mut terminal) = terminal(&mut forwarder, "") else { return };
     let mut screen = terminal.stdout.take().unwrap();
     let mut keys = terminal.stdin.take().unwrap();
     let (mut seen, mut buffer, mut quit) = (Vec::new(), [0; 4096], false);
@@ -235,4 +229,48 @@ fn the_screen_is_drawn_and_put_back() {
     let (entered, left) = (text.find("\u{1b}[?1049h").unwrap(), text.rfind("\u{1b}[?1049l").unwrap());
     assert!(entered < left && text.rfind("\u{1b}[?25h").unwrap() > entered, "{text:?}");
     forwarder.stop();
+}
+
+/// A terminal that is closed ends it, also where somebody wanted SIGHUP to be ignored: it must not spin without one.
+#[test]
+fn a_terminal_that_is_gone_ends_it() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    let mut forwarder = rig.forwarder().start();
+    forwarder.wait_until("checkpoints at the ends", PATIENCE, || rig.is_drained());
+    let Some(mut terminal) = terminal(&mut forwarder, "trap '' HUP; ") else { return };
+    let mut screen = terminal.stdout.take().unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&seen).contains("SHARDS OF") {
+        let read = screen.read(&mut buffer).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    let id = terminal.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let top = Path::new("/proc").join(children.trim());
+    assert_eq!(fs::read_to_string(top.join("comm")).unwrap().trim(), "sls2siem");
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let end = Instant::now() + PATIENCE;
+    // A child that nobody waits for stays as a zombie until somebody does.
+    while fs::read_to_string(top.join("stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < end, "it goes on without a terminal");
+        thread::sleep(LOOK);
+    }
+    forwarder.stop();
+}
+
+/// `top` in a terminal, after some words of the shell; none where there is no `script`.
+fn terminal(forwarder: &mut Forwarder, before: &str) -> Option<Child> {
+    let program = env!("CARGO_BIN_EXE_sls2siem");
+    let line = format!("{before}stty rows 24 cols 100; exec {program} top --admin {}", address(forwarder));
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", "1");
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    if spawned.is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI has to have script");
+        eprintln!("skipped: there is no script here");
+    }
+    spawned.ok()
 }
