@@ -374,3 +374,40 @@ fn a_message_for_the_dead_letter_stands_alone() {
     let last = call(&mut frame);
     assert_eq!((last.records, last.oversize, last.body_done), (1, false, true));
 }
+
+/// `kv` remembers the keys of the log before: logs that look alike, differ at a place, have odd keys or none.
+#[test]
+fn a_log_is_written_the_same_whatever_came_before_it() {
+    let long = vec![b'k'; 300];
+    let keys: [&[&[u8]]; 12] = [
+        &[b"a", b"b", b"c"],
+        &[b"a", b"b", b"c"],
+        &[b"b", b"a", b"c"],
+        &[b"a"],
+        &[],
+        &[b"", b"a"],
+        &[b"", b"a", b""],
+        &[b"a|=", b"b\n"],
+        &[b"a|=", b"b\n"],
+        &[b"\xff", b"b\n"],
+        &[b"\xff", &long],
+        &[&long, &long, b"a"],
+    ];
+    let many: Vec<Vec<u8>> = (0..80).map(|number| format!("key{number}").into_bytes()).collect();
+    let many: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+    let keys: Vec<&[&[u8]]> = keys.into_iter().chain([&many[..], &many[..]]).collect();
+    let record = |keys: &&[&[u8]]| Record {
+        contents: keys.iter().zip(0..).map(|(key, value)| pair(key, format!("{value}|x"))).collect(),
+        ..Record::new(&[])
+    };
+    let records: Vec<Record> = keys.iter().map(record).collect();
+    let params = SyslogParams { message: MessageForm::Kv("||".to_owned()), ..params() };
+    let group = Group {
+        topic: b"web".to_vec(),
+        source: b"10.0.0.1".to_vec(),
+        tags: vec![pair("__hostname__", "h1")],
+        records: records.clone(),
+    };
+    let alone: Vec<String> = records.into_iter().map(|record| lines(params.clone(), &one(record))).collect();
+    assert_eq!(lines(params, &body(&[group], false)), alone.concat());
+}
