@@ -36,7 +36,12 @@ fn judged(input: &mut Input<'_>) {
     let judgement = read(&mut scratch);
     assert_eq!(judgement, read(&mut scratch), "scratch space does not matter");
     // Read by somebody else.
-    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let json = serde_json::from_slice::<Value>(body);
+    if json.as_ref().is_err_and(|error| error.to_string().contains("hex escape")) {
+        // Half of a surrogate pair: simd-json reads U+0000, serde_json refuses the whole.
+        return;
+    }
+    let json = json.ok();
     let number = |key: &str| json.as_ref().and_then(|json| json.get(key)).and_then(Value::as_u64);
     let answer = match &judgement {
         Judgement::Taken { ack_id, slow_down } => {
