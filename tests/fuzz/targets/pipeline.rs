@@ -448,9 +448,12 @@ impl World {
 
     /// Everything is let go: nothing of the memory stays out.
     fn end(mut self) {
-        for (shard, epoch) in self.epochs.clone() {
-            let command = Command::Abandon { shard: ShardId(shard), epoch: Epoch(epoch) };
-            self.pipeline.handle_command(self.now(), command);
+        // After a stop nothing new is taken, so what is held may be of an earlier epoch.
+        for (shard, last) in self.epochs.clone() {
+            for epoch in 1..=last {
+                let command = Command::Abandon { shard: ShardId(shard), epoch: Epoch(epoch) };
+                self.pipeline.handle_command(self.now(), command);
+            }
         }
         self.settle();
         assert_eq!(self.flow.bodies.used(), 0, "bodies of shards that were given up");
