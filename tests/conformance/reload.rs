@@ -112,15 +112,13 @@ fn many_generations_leave_nothing_behind() {
         forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
         let pid = forwarder.pid();
         let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
-        let now = (count("task"), count("fd"));
-        match generation {
-            0..=2 => before = (before.0.max(now.0), before.1.max(now.1)),
-            _ => {
-                assert!(
-                    now.0 <= before.0 + 2 && now.1 <= before.1 + 4,
-                    "{generation}: {now:?} after {before:?}"
-                );
-            }
+        if generation < 3 {
+            before = (before.0.max(count("task")), before.1.max(count("fd")));
+        } else {
+            // Connections of the control plane come and go; what was left behind would stay.
+            forwarder.wait_until("as much as before", PATIENCE, || {
+                count("task") <= before.0 && count("fd") <= before.1
+            });
         }
         let (from, to) = (format!("batch_age = \"{}ms\"", 50 + generation), 51 + generation);
         change(&rig, &from, &format!("batch_age = \"{to}ms\""));

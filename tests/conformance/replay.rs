@@ -59,7 +59,7 @@ fn what_relp_refused_goes_again() {
     forwarder.wait_until("checkpoints at the ends", pair.rig.patience(), || pair.rig.is_drained());
     forwarder.stop();
     assert_eq!(pair.verdict().lost, 3, "{}", forwarder.text());
-    let sets = sets(&pair.rig, &pair.server.url(pair.transport()).unwrap());
+    let sets = sets(&pair.rig, &pair.server.url(pair.transport).unwrap());
     assert_says(&dead_letter(&pair.rig, &sets, &["replay"]), 0, &["3 sent and taken, 0 left"]);
     let verdict = pair.verdict();
     assert_eq!((verdict.lost, verdict.duplicates), (0, 0), "{verdict:?}");

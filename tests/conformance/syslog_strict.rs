@@ -15,7 +15,7 @@ use crate::rig::{PATIENCE, Rig, SHARDS};
 pub(crate) struct Pair {
     pub(crate) rig: Rig,
     pub(crate) server: SyslogServer,
-    transport: Transport,
+    pub(crate) transport: Transport,
 }
 
 impl Pair {
@@ -56,10 +56,6 @@ impl Pair {
             }
         }
         start
-    }
-
-    pub(crate) fn transport(&self) -> Transport {
-        self.transport
     }
 
     pub(crate) fn verdict(&self) -> Verdict {

@@ -36,12 +36,7 @@ fn judged(input: &mut Input<'_>) {
     let judgement = read(&mut scratch);
     assert_eq!(judgement, read(&mut scratch), "scratch space does not matter");
     // Read by somebody else.
-    let json = serde_json::from_slice::<Value>(body);
-    if json.as_ref().is_err_and(|error| error.to_string().contains("hex escape")) {
-        // Half of a surrogate pair: simd-json reads U+0000, serde_json refuses the whole.
-        return;
-    }
-    let json = json.ok();
+    let json: Option<Value> = serde_json::from_slice(&without_surrogates(body)).ok();
     let number = |key: &str| json.as_ref().and_then(|json| json.get(key)).and_then(Value::as_u64);
     let answer = match &judgement {
         Judgement::Taken { ack_id, slow_down } => {
@@ -71,6 +66,20 @@ fn judged(input: &mut Input<'_>) {
     for text in [Some(&answer.text), answer.location.as_ref()].into_iter().flatten() {
         assert!(text.chars().count() <= 200 && !text.contains(char::is_control), "{text:?}");
     }
+}
+
+/// Half of a surrogate pair is U+0000 to simd-json, and serde_json refuses the whole: here both read U+0000, so that
+/// everything else is still compared.
+fn without_surrogates(body: &[u8]) -> Vec<u8> {
+    let mut out = body.to_vec();
+    for at in 0..out.len().saturating_sub(5) {
+        if matches!(out[at..at + 4], [b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'])
+            && out[at + 4..at + 6].iter().all(u8::is_ascii_hexdigit)
+        {
+            out[at + 2..at + 6].copy_from_slice(b"0000");
+        }
+    }
+    out
 }
 
 /// What one request was told.
