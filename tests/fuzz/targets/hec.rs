@@ -68,7 +68,7 @@ fn judged(input: &mut Input<'_>) {
     }
 }
 
-/// Half of a surrogate pair is U+0000 to simd-json, and serde_json refuses the whole: here both read U+0000, so that
+/// Half of a surrogate pair is U+0000 to `simd-json`, and `serde_json` refuses the whole: here both read U+0000, so that
 /// everything else is still compared.
 fn without_surrogates(body: &[u8]) -> Vec<u8> {
     let mut out = body.to_vec();
