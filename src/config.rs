@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +32,7 @@ mod value;
 
 pub use env::Environment;
 pub use mistake::{ConfigError, Mistake, MistakeKind, Origin};
+pub use secret::Unread;
 pub use url::{Endpoint, HecUrl, ProxyUrl, SyslogTransport, SyslogUrl};
 
 use raw::Settings;
@@ -52,8 +54,8 @@ pub struct Sources {
     pub sets: Vec<String>,
 }
 
-/// Reads the secret of a `KEY_file` again. The error is for people and holds nothing of it.
-pub fn read_secret(path: &Path) -> Result<SecretString, String> {
+/// Reads the secret of a `KEY_file` again. The error holds nothing of it.
+pub fn read_secret(path: &Path) -> Result<SecretString, Unread> {
     secret::read(path)
 }
 
@@ -598,6 +600,11 @@ impl Loaded {
 /// Reads, merges and checks all layers; fails with every mistake at once.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = merge(sources);
+    // What was not read would only be missed, key by key.
+    let unread = |mistake: &&Mistake| mistake.kind == MistakeKind::Shortage;
+    if let Some(unread) = settings.mistakes.iter().find(unread) {
+        return Err(ConfigError { mistakes: vec![unread.clone()] });
+    }
     let places = secret::Places {
         credentials: sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         beside: sources.file.as_ref().and_then(|file| file.parent()).map(Path::to_owned),
@@ -621,10 +628,12 @@ fn merge(sources: &Sources) -> Settings {
     if let Some(path) = &sources.file {
         match read_file(path) {
             Ok(text) => settings.read_toml(&text, &raw::file_origin(path)),
-            Err(problem) => settings.mistakes.push(
-                Mistake::new(MistakeKind::Syntax, path.display().to_string(), problem)
-                    .fix("give --config FILE, or leave it out and set the environment (SLS_ENDPOINT, …)"),
-            ),
+            Err(Unread { problem, shortage }) => {
+                let kind = shortage.map_or(MistakeKind::Syntax, |_| MistakeKind::Shortage);
+                let usual = "give --config FILE, or leave it out and set the environment (SLS_ENDPOINT, …)";
+                let mistake = Mistake::new(kind, path.display().to_string(), problem);
+                settings.mistakes.push(mistake.fix(shortage.unwrap_or(usual)));
+            }
         }
     }
     env::read(&mut settings, &sources.env);
@@ -635,12 +644,17 @@ fn merge(sources: &Sources) -> Settings {
     settings
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let meta = path.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+fn read_file(path: &Path) -> Result<String, Unread> {
+    let unread = |error: io::Error| {
+        let mut unread = Unread::from(error);
+        unread.problem.insert_str(0, "cannot be read: ");
+        unread
+    };
+    let meta = path.metadata().map_err(unread)?;
     if meta.len() > FILE_BYTES_MAX {
-        return Err("is larger than 4 MiB".into());
+        return Err(Unread::content("is larger than 4 MiB"));
     }
-    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+    std::fs::read_to_string(path).map_err(unread)
 }
 
 /// `default.toml` with its commented keys switched on; prose comments begin with "# ".

@@ -23,6 +23,7 @@ use self::file::Files;
 use self::record::{Origin, line};
 use crate::proto::event::DeadLetter;
 use crate::proto::time::UnixTime;
+use crate::shortage::shortage;
 
 /// Records that share one fsync.
 const BATCH_MAX: usize = 1024;
@@ -45,7 +46,7 @@ pub struct WriterSpec {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say it")]
 pub enum DeadLetterError {
-    #[error("[dead_letter] dir {path:?} cannot be used: {source} - let the user that runs this write there")]
+    #[error("[dead_letter] dir {path:?} cannot be used: {source} - {}", dir_todo(.source))]
     Dir { path: PathBuf, source: io::Error },
     #[error("[dead_letter] dir {path:?} is not a directory - name one")]
     NotADirectory { path: PathBuf },
@@ -55,6 +56,21 @@ pub enum DeadLetterError {
     Busy { path: PathBuf },
     #[error("the thread of the dead letter cannot be started: {0}")]
     Thread(io::Error),
+}
+
+impl DeadLetterError {
+    /// The settings name what cannot be used.
+    pub fn is_of_settings(&self) -> bool {
+        match self {
+            Self::Dir { source, .. } => shortage(source).is_none(),
+            Self::NotADirectory { .. } => true,
+            Self::Read { .. } | Self::Busy { .. } | Self::Thread(_) => false,
+        }
+    }
+}
+
+fn dir_todo(error: &io::Error) -> &'static str {
+    shortage(error).unwrap_or("let the user that runs this write there")
 }
 
 /// A record and whom to tell.

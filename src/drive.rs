@@ -194,6 +194,18 @@ pub enum DriveError {
     Late(String),
 }
 
+impl DriveError {
+    /// What was asked for cannot be: the settings are wrong.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(self, Self::Tls { .. }) && !self.is_shortage()
+    }
+
+    /// The system was short of something when it read files; the settings may be right.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Tls { source, .. } if source.is_shortage())
+    }
+}
+
 /// The running executors. Shared by reference; all methods may be called from any thread.
 #[derive(Debug)]
 pub struct Executors {

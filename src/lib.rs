@@ -16,3 +16,4 @@ pub mod metrics;
 pub mod proto;
 #[cfg(not(fuzzing))]
 pub mod report;
+pub mod shortage;

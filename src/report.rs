@@ -13,7 +13,7 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
+use crate::config::{ConfigError, PipelineConfig, SinkConfig, SyslogAck, SyslogTransport};
 use crate::proto::event::{Alarm, Cause, Closed, Notice, Scope};
 use crate::proto::ids::{Cursor, EndpointId, ShardId};
 use crate::proto::sls::error::SlsError;
@@ -52,6 +52,20 @@ pub enum Exit {
     Refused = 77,
     /// Wrong settings.
     Config = 78,
+}
+
+impl Exit {
+    /// Of what cannot start: [`Self::Config`] keeps a service manager from trying again, so it is only for what the settings
+    /// are to blame for.
+    pub fn of_start(is_of_settings: bool) -> Self {
+        if is_of_settings { Self::Config } else { Self::Failed }
+    }
+}
+
+impl From<&ConfigError> for Exit {
+    fn from(error: &ConfigError) -> Self {
+        Self::of_start(!error.is_shortage())
+    }
 }
 
 impl From<Exit> for ExitCode {

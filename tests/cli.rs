@@ -125,6 +125,41 @@ fn wrong_settings_are_78_and_all_told() {
     }
 }
 
+/// A service manager does not start again what ends with 78: that would be the end of forwarding after a moment without
+/// file descriptors, or with a disk that does not answer.
+#[test]
+fn files_that_the_system_cannot_read_are_no_mistake_of_the_settings() {
+    // Its first page is mapped nowhere, so that reading it is an error of input and output, as of a broken disk.
+    const BROKEN: &str = "/proc/self/mem";
+    let set = |setting: &str| format!("{setting}={BROKEN}");
+    let https = "sls.endpoint=https://127.0.0.1:9";
+    let (token, sls_ca, hec_ca) = (set("hec.token_file"), set("sls.ca_file"), set("hec.ca_file"));
+    for args in [
+        vec!["--config", BROKEN],
+        vec!["--set", &token, "--set", "hec.token="],
+        vec!["--set", &sls_ca, "--set", https],
+        vec!["--set", &hec_ca],
+    ] {
+        let ran = run(&[&["run"], &args[..]].concat(), &ENV);
+        assert_eq!(ran.code, Some(1), "{args:?}: {}", ran.stderr);
+        for part in
+            [BROKEN, "Input/output error (os error 5)", "nothing is wrong with the settings", "try again"]
+        {
+            assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        }
+        assert!(
+            !ran.stderr.contains("is not set")
+                && !ran.stderr.contains("mistake")
+                && !ran.stderr.contains("give a PEM"),
+            "{}",
+            ran.stderr
+        );
+    }
+    // What is wrong besides is known to be wrong.
+    let ran = run(&["run", "--set", &hec_ca, "--set", "hec.tokn=x"], &ENV);
+    assert_eq!(ran.code, Some(78), "{}", ran.stderr);
+}
+
 #[test]
 fn a_file_that_is_not_there_is_78() {
     let ran = run(&["run", "--config", "/nowhere/sls2siem.toml"], &ENV);

@@ -33,7 +33,7 @@ pub fn execute(args: &CheckArgs, env: Environment) -> Exit {
         Ok(loaded) => loaded,
         Err(error) => {
             let _ = writeln!(io::stderr(), "sls2siem: {error}");
-            return Exit::Config;
+            return Exit::from(&error);
         }
     };
     let mut printer = Printer::new(args.json);

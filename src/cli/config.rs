@@ -16,7 +16,7 @@ pub fn execute(args: &ConfigArgs, env: Environment) -> Exit {
         Ok(loaded) => loaded,
         Err(error) => {
             let _ = writeln!(io::stderr(), "sls2siem: {error}");
-            return Exit::Config;
+            return Exit::from(&error);
         }
     };
     for warning in &loaded.config.warnings {

@@ -52,7 +52,10 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 }
 
 fn load(args: &DeadLetterArgs, env: Environment) -> Result<Config, Failure> {
-    args.settings.load(env).map(|loaded| loaded.config).map_err(|error| (Exit::Config, error.to_string()))
+    args.settings
+        .load(env)
+        .map(|loaded| loaded.config)
+        .map_err(|error| (Exit::from(&error), error.to_string()))
 }
 
 fn directory(args: &DeadLetterArgs, dir: Option<&PathBuf>, env: Environment) -> Result<PathBuf, Failure> {

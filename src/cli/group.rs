@@ -34,7 +34,7 @@ pub(super) fn targets(
     only: Option<&str>,
     env: Environment,
 ) -> Result<Vec<Target>, Exit> {
-    let config = settings.load(env).map_err(|error| say(Exit::Config, &error))?.config;
+    let config = settings.load(env).map_err(|error| say(Exit::from(&error), &error))?.config;
     for warning in &config.warnings {
         let _ = writeln!(io::stderr(), "sls2siem: warning: {warning}");
     }
@@ -51,8 +51,9 @@ pub(super) fn targets(
 
 fn target(config: &PipelineConfig) -> Result<Target, Exit> {
     let place = Place::new(config);
-    let settings = |error: &dyn Display| say(Exit::Config, &format!("pipeline {}: {error}", config.name));
-    let api = SlsApi::new(&parts::api(&config.sls, "operator")).map_err(|error| settings(&error))?;
+    let api = SlsApi::new(&parts::api(&config.sls, "operator")).map_err(|error| {
+        say(Exit::of_start(!error.is_shortage()), &format!("pipeline {}: {error}", config.name))
+    })?;
     let keys = CredentialsSource::new(&config.sls.credentials).read().map_err(|error| {
         let exit = if error.is_unreachable() { Exit::Unreachable } else { Exit::Refused };
         say(exit, &report::no_credentials(&place, &error.to_string(), error.todo(), false))

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::SettingsArgs;
-use crate::config::{DEFAULT_FILE, Environment, Sources, load_admin};
+use crate::config::{ConfigError, DEFAULT_FILE, Environment, Sources, load_admin};
 use crate::report::Exit;
 
 /// An admin page.
@@ -88,9 +88,10 @@ pub(super) fn say(why: &Unanswered) -> Exit {
 
 fn of_settings(settings: &SettingsArgs, env: Environment) -> Result<String, Unanswered> {
     let refused = |text: String| Unanswered { exit: Exit::Config, text };
+    let unread = |error: &ConfigError| Unanswered { exit: Exit::from(error), text: error.to_string() };
     let usual = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| Path::exists(file));
     let sources = Sources { file: settings.config.clone().or_else(usual), env, sets: settings.sets.clone() };
-    let admin = load_admin(&sources).map_err(|error| refused(error.to_string()))?;
+    let admin = load_admin(&sources).map_err(|error| unread(&error))?;
     match admin.listen {
         None => Err(refused(
             "[admin] listen = \"\": this process has no admin page - nothing can be looked at - set it and restart"

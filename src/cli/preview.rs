@@ -39,7 +39,7 @@ const RAW_BYTES_MAX: usize = 64 << 20;
 pub fn execute(args: &PreviewArgs, env: Environment) -> Exit {
     let loaded = match args.settings.load(env) {
         Ok(loaded) => loaded,
-        Err(error) => return say(Exit::Config, &error.to_string()),
+        Err(error) => return say(Exit::from(&error), &error.to_string()),
     };
     let wanted =
         |pipeline: &&PipelineConfig| args.pipeline.as_ref().is_none_or(|name| *name == pipeline.name);
@@ -89,8 +89,9 @@ fn show(
     number: u32,
     out: &mut impl Write,
 ) -> Result<String, Stopped> {
-    let settings =
-        |text: String| Stopped::Trouble(Exit::Config, format!("pipeline {}: {text}", pipeline.name));
+    let unusable = |is_of_settings: bool, text: String| {
+        Stopped::Trouble(Exit::of_start(is_of_settings), format!("pipeline {}: {text}", pipeline.name))
+    };
     let spec = parts::api(&pipeline.sls, CONSUMER);
     let place = Place::new(pipeline);
     let credentials = CredentialsSource::new(&pipeline.sls.credentials).read().map_err(|error| {
@@ -98,9 +99,10 @@ fn show(
         Stopped::Trouble(Exit::Failed, text.to_string())
     })?;
     let credentials = credentials.credentials;
-    let params = parts::core(pipeline, spec.caller(), credentials.clone(), dead_letter).map_err(settings)?;
+    let params = parts::core(pipeline, spec.caller(), credentials.clone(), dead_letter)
+        .map_err(|text| unusable(true, text))?;
     let api = SlsApi::new(&ApiSpec { call_timeout: crate::control::sls_api::CALL_TIMEOUT_MAX, ..spec });
-    let api = api.map_err(|error| settings(error.to_string()))?;
+    let api = api.map_err(|error| unusable(!error.is_shortage(), error.to_string()))?;
     let reader = Reader { sls: &pipeline.sls, place, api, credentials };
     let marked = matches!(&pipeline.sink, SinkConfig::Syslog(syslog) if syslog.endpoints.iter().any(is_framed_by_sink));
     let printer = Printer { encoder: params.encoder, batch_bytes: params.batch_bytes, marked };

@@ -36,7 +36,7 @@ use crate::report::Exit;
 pub fn execute(args: &RunArgs, env: Environment) -> Exit {
     let loaded = match args.settings.load(env.clone()) {
         Ok(loaded) => loaded,
-        Err(error) => return refuse(Exit::Config, &error),
+        Err(error) => return refuse(Exit::from(&error), &error),
     };
     let journal = Journal::new();
     let level = log::start(loaded.config.log, journal.clone());

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use super::mistake::{Mistake, MistakeKind, Origin};
 use super::raw::{Raw, Setting, Settings, Slot};
 use super::schema::{self, Key, Kind};
-use super::secret::{self, Places};
+use super::secret::{self, Places, Unread};
 use super::{
     AdminConfig, Config, DeadLetterConfig, PipelineConfig, SinkConfig, Sources, preset, units, value,
 };
@@ -69,7 +69,10 @@ pub(super) fn check_admin(
     places: &Places,
     sources: &Sources,
 ) -> Result<AdminConfig, Vec<Mistake>> {
-    let unread = settings.mistakes.iter().filter(|mistake| mistake.kind == MistakeKind::Syntax);
+    let unread = settings
+        .mistakes
+        .iter()
+        .filter(|mistake| matches!(mistake.kind, MistakeKind::Syntax | MistakeKind::Shortage));
     let mut checker = Checker {
         settings,
         places,
@@ -330,9 +333,9 @@ impl Checker<'_> {
     /// A file that must be there and readable.
     fn file(&mut self, at: At<'_>, name: &str) -> Option<PathBuf> {
         let path = self.path(at, name)?;
-        if let Some(problem) = secret::unreadable(&path) {
+        if let Some(unread) = secret::unreadable(&path) {
             let fix = format!("put the file at {} and let the user that runs this read it", path.display());
-            self.wrong(at, name, &problem, None, Some(&fix));
+            self.unread(at, name, &unread, &fix);
         }
         Some(path)
     }
@@ -369,11 +372,11 @@ impl Checker<'_> {
                 }
                 (text, Some(path))
             }
-            Err(problem) => {
-                let problem = format!("the secret cannot be read: {problem}");
+            Err(mut unread) => {
+                unread.problem.insert_str(0, "the secret cannot be read: ");
                 let fix =
                     format!("put the secret into {}, readable for the user that runs this", path.display());
-                self.wrong(at, name, &problem, None, Some(&fix));
+                self.unread(at, name, &unread, &fix);
                 // So that nobody reports it as missing on top.
                 (SecretString::from("unreadable"), Some(path))
             }
@@ -384,12 +387,17 @@ impl Checker<'_> {
 
     /// A value that fits its kind but no rule.
     fn wrong(&mut self, at: At<'_>, name: &str, problem: &str, allowed: Option<&str>, fix: Option<&str>) {
-        let Some(found) = self.found(at, name) else { return };
-        let mut mistake = Mistake::new(MistakeKind::Value, found.slot.to_string(), problem);
-        mistake.value = value::shown(found.key, &found.setting.raw);
+        let Some(mut mistake) = self.mistake(MistakeKind::Value, at, name, problem) else { return };
         mistake.allowed = allowed.map(str::to_owned);
         mistake.fix = fix.map(str::to_owned);
-        self.mistakes.push(mistake.origin(&found.setting.origin));
+        self.mistakes.push(mistake);
+    }
+
+    /// A file that cannot be read: because of what it is, or because of a shortage.
+    fn unread(&mut self, at: At<'_>, name: &str, unread: &Unread, fix: &str) {
+        let kind = unread.shortage.map_or(MistakeKind::Value, |_| MistakeKind::Shortage);
+        let mistake = self.mistake(kind, at, name, &unread.problem);
+        self.mistakes.extend(mistake.map(|mistake| mistake.fix(unread.shortage.unwrap_or(fix))));
     }
 
     fn missing(&mut self, at: At<'_>, name: &str, problem: &str, fix: &str) {
@@ -399,10 +407,16 @@ impl Checker<'_> {
     }
 
     fn conflict(&mut self, at: At<'_>, name: &str, problem: &str, fix: &str) {
-        let Some(found) = self.found(at, name) else { return };
-        let mut mistake = Mistake::new(MistakeKind::Conflict, found.slot.to_string(), problem);
+        let mistake = self.mistake(MistakeKind::Conflict, at, name, problem);
+        self.mistakes.extend(mistake.map(|mistake| mistake.fix(fix)));
+    }
+
+    /// One about a value that was given.
+    fn mistake(&self, kind: MistakeKind, at: At<'_>, name: &str, problem: &str) -> Option<Mistake> {
+        let found = self.found(at, name)?;
+        let mut mistake = Mistake::new(kind, found.slot.to_string(), problem);
         mistake.value = value::shown(found.key, &found.setting.raw);
-        self.mistakes.push(mistake.fix(fix).origin(&found.setting.origin));
+        Some(mistake.origin(&found.setting.origin))
     }
 }
 

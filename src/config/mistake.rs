@@ -70,6 +70,8 @@ pub enum MistakeKind {
     Missing,
     /// Two settings contradict each other.
     Conflict,
+    /// The system had too little of something to read a file; nothing is known to be wrong.
+    Shortage,
 }
 
 /// One mistake, with all that is needed to repair it.
@@ -156,11 +158,22 @@ pub struct ConfigError {
     pub mistakes: Vec<Mistake>,
 }
 
+impl ConfigError {
+    /// Nothing was found to be wrong: the system could not read them, and the next start may.
+    pub fn is_shortage(&self) -> bool {
+        !self.mistakes.is_empty() && self.mistakes.iter().all(|mistake| mistake.kind == MistakeKind::Shortage)
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.mistakes.len();
         let plural = if count == 1 { "" } else { "s" };
-        write!(f, "settings: {count} mistake{plural}, nothing was started")?;
+        if self.is_shortage() {
+            write!(f, "settings: not all could be read, nothing was started")?;
+        } else {
+            write!(f, "settings: {count} mistake{plural}, nothing was started")?;
+        }
         for mistake in &self.mistakes {
             write!(f, "\n  {mistake}")?;
         }

@@ -7,12 +7,14 @@
 //! Spec: systemd credentials (`$CREDENTIALS_DIRECTORY`).
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+use crate::shortage::shortage;
 
 /// Longest secret file.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -41,19 +43,41 @@ impl Places {
     }
 }
 
-/// Reads a secret; one trailing line end is taken off. The error is for people.
-pub(crate) fn read(path: &Path) -> Result<SecretString, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > SECRET_BYTES_MAX {
-        return Err("longer than 64 KiB".into());
+/// Why a file cannot be read, for people.
+#[derive(Debug)]
+pub struct Unread {
+    /// What is wrong.
+    pub problem: String,
+    /// What helps, where the system was short of something and the file may be right.
+    pub shortage: Option<&'static str>,
+}
+
+impl Unread {
+    /// It can be read; what stands in it cannot be used.
+    pub(crate) fn content(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), shortage: None }
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "not text".to_owned())?;
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self { problem: error.to_string(), shortage: shortage(&error) }
+    }
+}
+
+/// Reads a secret; one trailing line end is taken off.
+pub(crate) fn read(path: &Path) -> Result<SecretString, Unread> {
+    let file = File::open(path)?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(Unread::content("longer than 64 KiB"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| Unread::content("not text"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
-        return Err("empty".into());
+        return Err(Unread::content("empty"));
     }
     Ok(SecretString::from(text))
 }
@@ -64,10 +88,10 @@ pub(crate) fn open_to_others(path: &Path) -> bool {
 }
 
 /// Says why a file cannot be opened for reading.
-pub(crate) fn unreadable(path: &Path) -> Option<String> {
+pub(crate) fn unreadable(path: &Path) -> Option<Unread> {
     match File::open(path) {
-        Ok(_) if path.is_dir() => Some("this is a directory".into()),
+        Ok(_) if path.is_dir() => Some(Unread::content("this is a directory")),
         Ok(_) => None,
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(error.into()),
     }
 }

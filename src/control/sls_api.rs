@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use secrecy::ExposeSecret;
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
 use crate::config::{Endpoint, ProxyUrl};
-use crate::drive::clock;
+use crate::drive::tls::roots::{native_roots, pem_shortage};
+use crate::drive::{TlsError, clock};
 use crate::proto::event::{Closed, ClosedKind};
 use crate::proto::sls::api::answer::{self, ANSWER_BYTES_MAX, AnswerError};
 use crate::proto::sls::api::{self, ApiRequest, Caller};
@@ -75,12 +76,23 @@ pub enum ApiError {
         "[sls] ca_file {path:?} cannot be used: {detail} - give a PEM file with at least one certificate"
     )]
     CaFile { path: PathBuf, detail: String },
+    #[error("[sls] ca_file {path:?} cannot be read: {source} - {todo}")]
+    CaUnread { path: PathBuf, source: pem::Error, todo: &'static str },
+    #[error(transparent)]
+    RootsUnread(TlsError),
     #[error(
         "the system has no trust roots ({detail}) - install ca-certificates, set SSL_CERT_FILE, or give [sls] ca_file"
     )]
     NoRoots { detail: String },
     #[error("[sls] proxy cannot be used: {detail}")]
     Proxy { detail: String },
+}
+
+impl ApiError {
+    /// The system was short of something; the settings may be right.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::CaUnread { .. } | Self::RootsUnread(_))
+    }
 }
 
 /// An answer of SLS, or of whoever answers in its place.
@@ -254,14 +266,17 @@ fn proxy(url: &ProxyUrl) -> Result<Proxy, ApiError> {
 
 /// The roots of the system and of the settings.
 fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ApiError> {
-    let system = rustls_native_certs::load_native_certs();
+    let system = native_roots().map_err(ApiError::RootsUnread)?;
     let mut roots: Vec<Certificate<'static>> =
         system.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     if let Some(path) = ca_file {
         let refused = |detail: String| ApiError::CaFile { path: path.to_owned(), detail };
         let own = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| refused(error.to_string()))?;
+            .map_err(|source| match pem_shortage(&source) {
+                Some(todo) => ApiError::CaUnread { path: path.to_owned(), source, todo },
+                None => refused(source.to_string()),
+            })?;
         if own.is_empty() {
             return Err(refused("no certificate in it".into()));
         }

@@ -11,6 +11,7 @@
 pub mod cert;
 pub mod look;
 mod provider;
+pub(crate) mod roots;
 
 pub use self::provider::fastest;
 
@@ -18,7 +19,7 @@ use core::time::Duration;
 use std::cell::RefCell;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -30,6 +31,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore};
 use rustls::{SignatureScheme, version};
 
+use self::roots::{certificates, pem_shortage, roots};
 use crate::proto::event::{Closed, ClosedKind};
 
 /// Sealed and not yet written bytes that a session holds at most.
@@ -68,6 +70,8 @@ pub struct TlsSpec {
 pub enum TlsError {
     #[error("cannot read {what} {path:?}: {source}")]
     Pem { what: &'static str, path: PathBuf, source: pem::Error },
+    #[error("cannot read {what} {path:?}: {source} - {todo}")]
+    Unread { what: &'static str, path: PathBuf, source: pem::Error, todo: &'static str },
     #[error("{what} {path:?} holds no certificate")]
     Empty { what: &'static str, path: PathBuf },
     #[error("ca_file {path:?} holds a certificate that cannot be a trust root: {source}")]
@@ -76,6 +80,8 @@ pub enum TlsError {
         "the system has no trust roots ({detail}) - install ca-certificates, set SSL_CERT_FILE, or give ca_file"
     )]
     NoRoots { detail: String },
+    #[error("the trust roots of the system cannot be read ({detail}) - {todo}")]
+    RootsUnread { detail: String, todo: &'static str },
     #[error("client_cert and client_key have to be given together")]
     HalfIdentity,
     #[error("client_cert {path:?} and its client_key do not fit: {source}")]
@@ -84,6 +90,21 @@ pub enum TlsError {
     ServerName { name: String },
     #[error("the TLS library refused the settings: {0}")]
     Library(#[from] Error),
+}
+
+impl TlsError {
+    /// The system was short of something; the settings may be right.
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Unread { .. } | Self::RootsUnread { .. })
+    }
+
+    fn unread(what: &'static str, path: &Path, source: pem::Error) -> Self {
+        let path = path.to_owned();
+        match pem_shortage(&source) {
+            Some(todo) => Self::Unread { what, path, source, todo },
+            None => Self::Pem { what, path, source },
+        }
+    }
 }
 
 /// Makes sessions to one peer; holds its session tickets.
@@ -116,11 +137,8 @@ impl Client {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
                 let chain = certificates("client_cert", cert)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
-                    what: "client_key",
-                    path: key.clone(),
-                    source,
-                })?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|source| TlsError::unread("client_key", key, source))?;
                 let mut config = builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|source| TlsError::Identity { path: cert.clone(), source })?;
@@ -347,44 +365,6 @@ fn refused(error: &Error) -> Closed {
         (error, _) => error.to_string(),
     };
     Closed { kind: ClosedKind::Tls, detail }
-}
-
-fn roots(spec: &TlsSpec) -> Result<Arc<RootCertStore>, TlsError> {
-    if !matches!(spec.verify, Verify::Full | Verify::Ca) {
-        return Ok(Arc::new(RootCertStore::empty()));
-    }
-    let (system, trouble) = &*SYSTEM_ROOTS;
-    let Some(path) = &spec.ca_file else {
-        return if system.is_empty() {
-            Err(TlsError::NoRoots { detail: trouble.clone() })
-        } else {
-            Ok(Arc::clone(system))
-        };
-    };
-    let mut roots = RootCertStore::clone(system);
-    for root in certificates("ca_file", path)? {
-        roots.add(root).map_err(|source| TlsError::Root { path: path.clone(), source })?;
-    }
-    Ok(Arc::new(roots))
-}
-
-/// The trust roots of the system, read once, and why there are none.
-static SYSTEM_ROOTS: LazyLock<(Arc<RootCertStore>, String)> = LazyLock::new(|| {
-    let found = rustls_native_certs::load_native_certs();
-    let trouble = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    (Arc::new(roots), trouble)
-});
-
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |source| TlsError::Pem { what, path: path.to_owned(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-    if found.is_empty() {
-        return Err(TlsError::Empty { what, path: path.to_owned() });
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

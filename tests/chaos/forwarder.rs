@@ -110,6 +110,11 @@ impl Forwarder {
         }
     }
 
+    /// This stands somewhere in its log.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text))
+    }
+
     /// The end of its log.
     pub(crate) fn tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();

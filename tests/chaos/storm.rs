@@ -90,6 +90,8 @@ struct Storm {
     events: BTreeMap<&'static str, u64>,
     /// Forwarders that ended when they had no memory.
     starved: u64,
+    /// Forwarders that ended when they had no file descriptors: at their start.
+    unopened: u64,
     looks: u64,
     possible_duplicates: u64,
     /// Last: whatever else ends, its files are kept where the test fails.
@@ -217,7 +219,6 @@ impl Storm {
 
     /// No more file descriptors than it has now.
     fn take_files(&mut self, forwarder: usize, time: Duration) -> (&'static str, Duration, Mend) {
-        // One that only begins refuses to work without them, as it should.
         self.forwarders[forwarder].wait_well("before its file descriptors are taken");
         let pid = self.forwarders[forwarder].pid();
         let open = fs::read_dir(format!("/proc/{pid}/fd")).map_or(16, Iterator::count);
@@ -292,8 +293,23 @@ impl Storm {
                     self.forwarders[forwarder].wait_well("after it was frozen");
                 }
                 (Thing::Forwarder(forwarder), Mend::Files { limit }) => {
-                    set_limit(self.forwarders[forwarder].pid(), "nofile", &limit);
-                    self.forwarders[forwarder].wait_well("after it had no file descriptors");
+                    match self.forwarders[forwarder].ended() {
+                        None => {
+                            set_limit(self.forwarders[forwarder].pid(), "nofile", &limit);
+                            self.forwarders[forwarder].wait_well("after it had no file descriptors");
+                        }
+                        // One that only begins cannot; it must not blame the settings, or no service manager starts it again.
+                        Some(status) => {
+                            let log = self.forwarders[forwarder].tail();
+                            let began = self.forwarders[forwarder].has_said(" in group ");
+                            assert!(
+                                status.code() == Some(1) && !began,
+                                "without file descriptors it ended with {status}\n{log}"
+                            );
+                            self.unopened += 1;
+                            self.forwarders[forwarder] = self.start_forwarder(forwarder);
+                        }
+                    }
                 }
                 (Thing::Forwarder(forwarder), Mend::Memory) => match self.forwarders[forwarder].ended() {
                     None => {
@@ -322,11 +338,11 @@ impl Storm {
         }
     }
 
-    /// No forwarder ends that nobody has ended, or has taken the memory of.
+    /// No forwarder ends that nobody has ended, or has taken the memory or the file descriptors of.
     fn expect_alive(&mut self) {
         for forwarder in 0..FORWARDERS {
             let mend = self.mending.get(&Thing::Forwarder(forwarder));
-            if matches!(mend, Some((_, Mend::Start | Mend::Memory))) {
+            if matches!(mend, Some((_, Mend::Start | Mend::Memory | Mend::Files { .. }))) {
                 continue;
             }
             if let Some(status) = self.forwarders[forwarder].ended() {

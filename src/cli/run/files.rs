@@ -17,8 +17,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::parts;
-use crate::config::{Config, PipelineConfig, SinkConfig, read_secret};
-use crate::drive::{Executors, PipelineId, TargetSpec};
+use crate::config::{Config, PipelineConfig, SinkConfig, Unread, read_secret};
+use crate::drive::{DriveError, Executors, PipelineId, TargetSpec};
 use crate::proto::event::{Command, Token};
 use crate::proto::ids::EndpointId;
 
@@ -49,6 +49,29 @@ struct Group {
     table: String,
     files: Vec<(PathBuf, Stamp)>,
     kind: Kind,
+    /// They have changed and could not be read: the system was short of something.
+    unread: bool,
+}
+
+/// Why files that changed are not used.
+struct Refused {
+    cause: String,
+    is_shortage: bool,
+}
+
+impl From<DriveError> for Refused {
+    fn from(error: DriveError) -> Self {
+        Self { cause: error.to_string(), is_shortage: error.is_shortage() }
+    }
+}
+
+impl From<Unread> for Refused {
+    fn from(unread: Unread) -> Self {
+        let Unread { problem, shortage } = unread;
+        let is_shortage = shortage.is_some();
+        let cause = shortage.map_or_else(|| problem.clone(), |todo| format!("{problem} - {todo}"));
+        Self { cause, is_shortage }
+    }
 }
 
 enum Kind {
@@ -65,7 +88,7 @@ pub(super) fn watch(executors: &Arc<Executors>, config: &Config, base: u16) -> i
     let thread = thread::Builder::new().name("s2s-files".into()).spawn(move || {
         while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
             for group in &mut groups {
-                if group.has_changed() {
+                if group.has_changed() || group.unread {
                     group.renew(&executors);
                 }
             }
@@ -86,6 +109,7 @@ fn groups(pipeline: PipelineId, config: &PipelineConfig) -> Vec<Group> {
         table: crate::report::Place::new(config).sink.to_owned(),
         files: files.into_iter().map(|path| (path.clone(), stamp(&path))).collect(),
         kind,
+        unread: false,
     };
     let files: Vec<PathBuf> =
         [&tls.ca_file, &tls.client_cert, &tls.client_key].into_iter().flatten().cloned().collect();
@@ -113,37 +137,50 @@ impl Group {
         changed
     }
 
-    fn renew(&self, executors: &Executors) {
-        let result = match &self.kind {
-            Kind::Tls(targets) => (0..).zip(targets).filter(|(_, target)| target.tls.is_some()).try_for_each(
-                |(endpoint, target)| {
-                    let renewed = executors.renew_tls(self.pipeline, EndpointId(endpoint), target);
-                    renewed.map_err(|error| error.to_string())
-                },
+    fn renew(&mut self, executors: &Executors) {
+        let result = self.read_again(executors);
+        let names: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();
+        let (name, table, names) = (&self.name, &self.table, names.join(", "));
+        match &result {
+            Ok(()) => tracing::info!("pipeline {name}: [{table}] {names}: changed, read again and in use"),
+            Err(Refused { is_shortage: true, .. }) if self.unread => {}
+            Err(Refused { cause, is_shortage }) => tracing::warn!(
+                "pipeline {name}: [{table}] {names}: changed, but cannot be used ({cause}) - nothing lost: what was read \
+                 before stays in use - {}",
+                if *is_shortage {
+                    "it is tried again every few seconds"
+                } else {
+                    "repair the file, it is read again when it changes"
+                }
             ),
-            Kind::Token(path) => read_secret(path).and_then(|token| {
+        }
+        self.unread = matches!(result, Err(Refused { is_shortage: true, .. }));
+    }
+
+    fn read_again(&self, executors: &Executors) -> Result<(), Refused> {
+        match &self.kind {
+            Kind::Tls(targets) => {
+                for (endpoint, target) in (0..).zip(targets).filter(|(_, target)| target.tls.is_some()) {
+                    executors.renew_tls(self.pipeline, EndpointId(endpoint), target)?;
+                }
+            }
+            Kind::Token(path) => {
+                let token = read_secret(path)?;
                 let text = token.expose_secret().trim();
                 // As at the start: it becomes part of a header.
                 if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    return Err("not a HEC token, the GUID that Splunk shows for the input".into());
+                    return Err(
+                        Unread::content("not a HEC token, the GUID that Splunk shows for the input").into()
+                    );
                 }
                 let token = Token(text.to_owned().into());
                 for executor in 0..executors.len() {
                     // An executor that has ended needs no token.
                     let _ended = executors.command(executor, self.pipeline, Command::Token(token.clone()));
                 }
-                Ok(())
-            }),
-        };
-        let names: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();
-        let (name, table, names) = (&self.name, &self.table, names.join(", "));
-        match result {
-            Ok(()) => tracing::info!("pipeline {name}: [{table}] {names}: changed, read again and in use"),
-            Err(cause) => tracing::warn!(
-                "pipeline {name}: [{table}] {names}: changed, but cannot be used ({cause}) - nothing lost: what was read \
-                 before stays in use - repair the file, it is read again when it changes"
-            ),
+            }
         }
+        Ok(())
     }
 }
 

@@ -22,10 +22,11 @@ use crate::control::pipeline::{Control, ControlSpec, Ended, Inbox};
 use crate::control::placement::Placement;
 use crate::control::sls_api::SlsApi;
 use crate::dead_letter::Writer;
-use crate::drive::{self, ABORT_AFTER, Executors, Gauges, PipelineId, StartSpec, clock};
+use crate::drive::{self, ABORT_AFTER, ExecutorIndex, Executors, Gauges, PipelineId, StartSpec, clock};
 use crate::metrics::{
     ExecutorSnapshot, Info, Journal, PipelineInfo, PipelineSnapshot, Publisher, Registry, WatchdogSnapshot,
 };
+use crate::proto::event::Report;
 use crate::proto::sls::lease::event::Outcome;
 use crate::report::{Exit, Place};
 
@@ -35,15 +36,23 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
     Placement::new(cores, &parts::pins(&config.runtime.pin))
         .map_err(|error| refused(Exit::Config)(&error))?;
     for pipeline in &config.pipelines {
-        let settings = |error: &dyn Display| (Exit::Config, format!("pipeline {}: {error}", pipeline.name));
         let spec = parts::api(&pipeline.sls, &pipeline.sls.consumer_group);
-        SlsApi::new(&spec).map_err(|error| settings(&error))?;
-        parts::core(pipeline, spec.caller(), no_keys(), false).map_err(|error| settings(&error))?;
+        SlsApi::new(&spec).map_err(|error| unusable(pipeline, !error.is_shortage(), &error))?;
+        parts::core(pipeline, spec.caller(), no_keys(), false)
+            .map_err(|error| unusable(pipeline, true, &error))?;
         let mut peers = parts::endpoints(&pipeline.sink);
         peers.push(parts::source(&pipeline.sls));
-        peers.iter().try_for_each(drive::check_target).map_err(|error| settings(&error))?;
+        peers
+            .iter()
+            .try_for_each(drive::check_target)
+            .map_err(|error| unusable(pipeline, error.is_of_settings(), &error))?;
     }
     Ok(())
+}
+
+/// A pipeline that cannot start.
+fn unusable(config: &PipelineConfig, is_of_settings: bool, error: &dyn Display) -> Refusal {
+    (Exit::of_start(is_of_settings), format!("pipeline {}: {error}", config.name))
 }
 
 /// What outlives a generation.
@@ -125,7 +134,8 @@ pub(super) fn run(
     if let Some(admin) = &admin {
         tracing::info!("admin page: http://{}/", admin.local_addr());
     }
-    let letters = parts::dead_letter(&config.dead_letter).map_err(|error| refused(Exit::Config)(&error));
+    let letters = parts::dead_letter(&config.dead_letter)
+        .map_err(|error| refused(Exit::of_start(error.is_of_settings()))(&error));
     let exit = letters.and_then(|letters| {
         let letters = letters.as_ref();
         let process =
@@ -168,9 +178,14 @@ impl Process<'_> {
         consumers: &mut Consumers,
         operator: &mut Operator,
     ) -> Result<Exit, Refusal> {
+        let ids = (self.base..).map(PipelineId);
+        let ready: Vec<Ready<'_>> = ids
+            .zip(&config.pipelines)
+            .map(|(id, pipeline)| self.open(id, pipeline, consumers.name(pipeline)))
+            .collect::<Result<_, _>>()?;
         let mut controls: Vec<(Place, Control)> = Vec::new();
-        for (id, pipeline) in (self.base..).zip(&config.pipelines) {
-            match self.open(PipelineId(id), pipeline, &consumers.name(pipeline)) {
+        for ready in ready {
+            match self.start(ready) {
                 Ok(control) => controls.push(control),
                 Err(refusal) => {
                     end(controls);
@@ -204,30 +219,36 @@ impl Process<'_> {
         }
     }
 
-    /// Puts one pipeline to work on every executor and starts its control thread.
-    fn open(
+    /// Puts one pipeline on every executor, where it waits for its first shard.
+    fn open<'c>(
         &self,
         id: PipelineId,
-        config: &PipelineConfig,
-        consumer: &str,
-    ) -> Result<(Place, Control), Refusal> {
-        let settings = |error: &dyn Display| (Exit::Config, format!("pipeline {}: {error}", config.name));
-        let place = Place::new(config);
+        config: &'c PipelineConfig,
+        consumer: String,
+    ) -> Result<Ready<'c>, Refusal> {
         let credentials = CredentialsSource::new(&config.sls.credentials);
-        let spec = parts::api(&config.sls, consumer);
-        let api = SlsApi::new(&spec).map_err(|error| settings(&error))?;
+        let spec = parts::api(&config.sls, &consumer);
+        let api = SlsApi::new(&spec).map_err(|error| unusable(config, !error.is_shortage(), &error))?;
         let (reports, told) = mpsc::channel();
         for executor in 0..self.executors.len() {
             let keys = credentials.initial().unwrap_or_else(no_keys);
             let dead_letter = self.letters.map(|letters| letters.mailbox(parts::origin(config)));
             let params = parts::core(config, spec.caller(), keys, dead_letter.is_some());
-            let make = drive::pipeline(params.map_err(|error| settings(&error))?);
+            let make = drive::pipeline(params.map_err(|error| unusable(config, true, &error))?);
             let source = parts::source(&config.sls);
             let endpoints = parts::endpoints(&config.sink);
             let reports = reports.clone();
             let spec = drive::PipelineSpec { id, make, source, endpoints, reports, dead_letter };
-            self.executors.open(executor, spec).map_err(|error| settings(&error))?;
+            let opened = self.executors.open(executor, spec);
+            opened.map_err(|error| unusable(config, error.is_of_settings(), &error))?;
         }
+        Ok(Ready { id, config, consumer, credentials, api, told })
+    }
+
+    /// Starts the control thread of a pipeline: from now on it is a member of its group.
+    fn start(&self, ready: Ready<'_>) -> Result<(Place, Control), Refusal> {
+        let Ready { id, config, consumer, credentials, api, told } = ready;
+        let place = Place::new(config);
         let executors = Arc::clone(self.executors);
         let control = Control::start(ControlSpec {
             place: place.clone(),
@@ -253,6 +274,16 @@ impl Process<'_> {
         );
         Ok((place, control))
     }
+}
+
+/// A pipeline that lies on every executor and of which SLS knows nothing yet.
+struct Ready<'c> {
+    id: PipelineId,
+    config: &'c PipelineConfig,
+    consumer: String,
+    credentials: CredentialsSource,
+    api: SlsApi,
+    told: mpsc::Receiver<(ExecutorIndex, PipelineId, Report)>,
 }
 
 /// Waits for all control threads. A pipeline that fails or has done its work does not disturb the others, except at a

@@ -17,6 +17,7 @@ use crate::control::credentials::CredentialsSource;
 use crate::control::pipeline::Inbox;
 use crate::proto::event::Token;
 use crate::proto::sls::sign::Credentials;
+use crate::report::Exit;
 
 /// Keys of the settings that are taken over while the process runs.
 const LIVE: [&str; 9] = [
@@ -99,10 +100,11 @@ impl Reloader {
 
     /// SIGHUP.
     pub(super) fn reload(&mut self) -> Reloaded {
-        let refuse = |why: &str| {
+        let refuse = |exit: Exit, why: &str| {
+            let repair = if exit == Exit::Config { "repair the file and " } else { "" };
             tracing::error!(
                 "SIGHUP: the settings cannot be used ({why}) - nothing changed, nothing is lost, forwarding goes on with the old \
-                 ones - repair the file and send SIGHUP again"
+                 ones - {repair}send SIGHUP again"
             );
             Reloaded::Refused
         };
@@ -111,7 +113,7 @@ impl Reloader {
             Err(error) => {
                 // One line, as everything in the log.
                 let mistakes: Vec<String> = error.mistakes.iter().map(ToString::to_string).collect();
-                return refuse(&mistakes.join("; "));
+                return refuse(Exit::from(&error), &mistakes.join("; "));
             }
         };
         let keys_are_live = self.keys_are_live(&new);
@@ -123,8 +125,8 @@ impl Reloader {
         let is_fixed = |key: &String| FIXED.contains(&key.as_str());
         let again: Vec<String> = self.started.differences(&new);
         let again: Vec<String> = again.into_iter().filter(|key| !is_live(key) && !is_fixed(key)).collect();
-        if let (false, Err((_, why))) = (again.is_empty(), generation::check(&new.config)) {
-            return refuse(&why);
+        if let (false, Err((exit, why))) = (again.is_empty(), generation::check(&new.config)) {
+            return refuse(exit, &why);
         }
         for warning in &new.config.warnings {
             tracing::warn!("{warning}");

@@ -126,6 +126,7 @@ impl Storm {
             ledgers,
             events: BTreeMap::new(),
             starved: 0,
+            unopened: 0,
             looks: 0,
             possible_duplicates: 0,
             folder,

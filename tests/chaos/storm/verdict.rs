@@ -63,6 +63,11 @@ impl Storm {
             "  {:>4} forwarders ended for want of memory and were started again",
             self.starved
         );
+        let _ = writeln!(
+            text,
+            "  {:>4} forwarders ended at their start for want of file descriptors and were started again",
+            self.unopened
+        );
         let (mut lost, mut duplicates) = (Vec::new(), 0);
         for (name, ledger) in &mut self.ledgers {
             ledger.refresh();
