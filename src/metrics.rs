@@ -229,7 +229,7 @@ impl Registry {
         let state = self.state_at(now);
         self.with_desk(|desk| {
             desk.kept.collect(&self.shared.journal);
-            view::overview(&state, desk.window.front(), &desk.history, desk.kept.read())
+            view::overview(&state, &desk.window, &desk.history, desk.kept.read())
         })
     }
 

@@ -321,6 +321,21 @@ fn rates_are_taken_between_stamps_and_added_over_executors() {
     assert!((overview.cores[1].cpu - 0.1).abs() < 1e-9);
 }
 
+/// The first sample of a process is taken before anybody has reported.
+#[test]
+fn rates_are_known_as_soon_as_an_executor_has_reported_twice() {
+    let registry = Registry::new(info(&[0], &["default"]));
+    registry.sample();
+    let publisher = registry.publisher();
+    for (secs, raw) in [(1, 1000), (3, 5000)] {
+        let snapshot = executor(0, "default", counters(raw, raw / 10), Vec::new());
+        publisher.post_at(at(secs), Content::Executor(snapshot));
+        registry.sample();
+    }
+    let rate = registry.overview_at(at(3)).pipelines[0].raw_bytes_per_second;
+    assert!((rate - 2000.0).abs() < 1e-6, "{rate}");
+}
+
 #[test]
 fn the_window_of_samples_is_bounded() {
     let registry = busy();

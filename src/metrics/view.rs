@@ -6,7 +6,7 @@
 //! Bounds: one row per pipeline, shard and core.
 //! Driven by: `Registry::{health, readiness, overview, sample}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ fn silent_executors(state: &State, start_limit: Duration) -> Vec<String> {
 
 pub(super) fn overview(
     state: &State,
-    before: Option<&Sample>,
+    window: &VecDeque<Sample>,
     history: &History,
     complaints: Vec<Complaint>,
 ) -> Overview {
@@ -183,7 +183,7 @@ pub(super) fn overview(
             .iter()
             .map(|info| {
                 let [raw_bytes_per_second, sent_bytes_per_second, acked_records_per_second] =
-                    rates(state, before, &info.name);
+                    rates(state, window, &info.name);
                 PipelineOverview {
                     name: Arc::clone(&info.name),
                     source: info.source.clone(),
@@ -198,17 +198,17 @@ pub(super) fn overview(
                 }
             })
             .collect(),
-        cores: cores(state, before),
+        cores: cores(state, window),
         cpu_history: history.cpu(),
         complaints,
         settings: state.info.settings.clone(),
     }
 }
 
-fn rates(state: &State, before: Option<&Sample>, pipeline: &Arc<str>) -> [f64; 3] {
+fn rates(state: &State, window: &VecDeque<Sample>, pipeline: &Arc<str>) -> [f64; 3] {
     let mut rates = [0.0; 3];
     for (core, part) in state.parts(pipeline) {
-        let Some((point, elapsed)) = since(state, before, core) else { continue };
+        let Some((point, elapsed)) = since(state, window, core) else { continue };
         let old = point.sums.get(pipeline).copied().unwrap_or_default();
         for ((rate, new), old) in rates.iter_mut().zip(sums(&part.counters)).zip(old) {
             *rate += per_second(new.saturating_sub(old), elapsed);
@@ -217,9 +217,9 @@ fn rates(state: &State, before: Option<&Sample>, pipeline: &Arc<str>) -> [f64; 3
     rates
 }
 
-fn cores(state: &State, before: Option<&Sample>) -> Vec<CoreOverview> {
+fn cores(state: &State, window: &VecDeque<Sample>) -> Vec<CoreOverview> {
     let row = |(&core, stamped): (&usize, &super::Stamped<super::ExecutorSnapshot>)| {
-        let cpu = since(state, before, core).map_or(0.0, |(point, elapsed)| {
+        let cpu = since(state, window, core).map_or(0.0, |(point, elapsed)| {
             stamped.value.cpu.saturating_sub(point.cpu).as_secs_f64() / elapsed.as_secs_f64()
         });
         let watchdog_signals = state.latest.watchdogs.get(&core).map_or(0, |dog| dog.signals);
@@ -228,9 +228,10 @@ fn cores(state: &State, before: Option<&Sample>) -> Vec<CoreOverview> {
     state.latest.executors.iter().map(row).collect()
 }
 
-/// The earlier point of one executor and the time between its two stamps, where there is any.
-fn since<'a>(state: &State, before: Option<&'a Sample>, core: usize) -> Option<(&'a Point, Duration)> {
-    let point = before?.0.get(&core)?;
+/// The earliest point of one executor and the time between its two stamps, where there is any: samples of a process that has
+/// just begun know nobody.
+fn since<'a>(state: &State, window: &'a VecDeque<Sample>, core: usize) -> Option<(&'a Point, Duration)> {
+    let point = window.iter().find_map(|sample| sample.0.get(&core))?;
     let elapsed = state.latest.executors.get(&core)?.at.since(point.at);
     (!elapsed.is_zero()).then_some((point, elapsed))
 }
