@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::metrics::{Complaint, CoreOverview, Overview, POINTS_MAX, PipelineOverview, Point, ShardOverview};
+use crate::metrics::{Complaint, CoreOverview, Overview, PipelineOverview, Point, ShardOverview};
 use plot::plot;
 
 /// The document.
@@ -86,13 +86,13 @@ fn totals(out: &mut String, overview: &Overview) {
     let sum = |of: fn(&Point) -> f32| sums(overview, of);
     let count = |of: fn(&PipelineOverview) -> u64| overview.pipelines.iter().map(of).sum::<u64>();
     out.push_str("<div class=plots>");
-    plot(out, "read", &sum(|p| p.raw_bytes), POINTS_MAX, &rate);
-    plot(out, "sent", &sum(|p| p.sent_bytes), POINTS_MAX, &rate);
-    plot(out, "acknowledged", &sum(|p| p.acked_records), POINTS_MAX, &|v| format!("{v:.0} logs/s"));
-    plot(out, "largest lag", &largest(overview), POINTS_MAX, &|v| seconds(v).to_string());
-    plot(out, "in flight", &sum(inflight), POINTS_MAX, &|v| format!("{:.1} MB", v / 1e6));
-    plot(out, "retries", &sum(|p| p.retries), POINTS_MAX, &|v| format!("{v:.1}/s"));
-    plot(out, "CPU", &overview.cpu_history, POINTS_MAX, &|v| format!("{:.1} % of a core", v * 100.0));
+    plot(out, "read", &sum(|p| p.raw_bytes), &rate);
+    plot(out, "sent", &sum(|p| p.sent_bytes), &rate);
+    plot(out, "acknowledged", &sum(|p| p.acked_records), &|v| format!("{v:.0} logs/s"));
+    plot(out, "largest lag", &largest(overview), &|v| seconds(v).to_string());
+    plot(out, "in flight", &sum(inflight), &|v| format!("{:.1} MB", v / 1e6));
+    plot(out, "retries", &sum(|p| p.retries), &|v| format!("{v:.1}/s"));
+    plot(out, "CPU", &overview.cpu_history, &|v| format!("{:.1} % of a core", v * 100.0));
     out.push_str("</div><dl>");
     let acked = Count(count(|p| p.totals.acked_records));
     add(out, format_args!("<dt>logs acknowledged<dd>{acked}"));
@@ -137,8 +137,8 @@ fn section(out: &mut String, pipeline: &PipelineOverview, several: bool) {
     if several {
         let values = |of: fn(&Point) -> f32| pipeline.history.iter().map(of).collect::<Vec<_>>();
         out.push_str("<div class=plots>");
-        plot(out, "read", &values(|p| p.raw_bytes), POINTS_MAX, &rate);
-        plot(out, "largest lag", &values(lag), POINTS_MAX, &|v| seconds(v).to_string());
+        plot(out, "read", &values(|p| p.raw_bytes), &rate);
+        plot(out, "largest lag", &values(lag), &|v| seconds(v).to_string());
         out.push_str("</div>");
     }
     out.push_str("<dl>");
@@ -373,7 +373,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4re
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;overflow-x:auto;margin:.3rem 0}\
 th,td{text-align:right;padding:.1rem .6rem;border-bottom:1px solid #8885;white-space:nowrap}\
 th{font-weight:600}.bar{width:7rem;min-width:5rem;text-align:left}.bar i{display:block;height:.6rem;background:currentColor;opacity:.55}\
-.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr));gap:.6rem 1.2rem;margin:.6rem 0}\
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(12rem,1fr));gap:.6rem 1.2rem;margin:.6rem 0}\
 figure{margin:0}svg{display:block;width:100%;height:3rem;border-bottom:1px solid #8888;border-left:1px solid #8888}\
 polyline{fill:none;stroke:currentColor;stroke-width:1.5;vector-effect:non-scaling-stroke}\
 small{opacity:.75}pre{overflow-x:auto;font-size:.85rem}li{overflow-wrap:anywhere;margin:.2rem 0}\

@@ -109,7 +109,7 @@ impl Door {
 }
 
 const OFF: &str = "tap: switched off - a tap shows logs to everyone who reaches this address, without a password - \
-nothing is lost - set [admin] tap = true and restart, and keep [admin] listen on a loopback address\n";
+nothing is lost - set [admin] tap = true and reload (SIGHUP), and keep [admin] listen on a loopback address\n";
 
 fn plain(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, super::PLAIN)], text).into_response()
