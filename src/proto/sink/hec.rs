@@ -38,6 +38,13 @@ use crate::proto::time::Instant;
 /// connection that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
+/// A connection is replaced by one to another address after about this time, where there are several: indexers want their
+/// share of the data, also where one connection could carry all of it. Splunk's own forwarders change as often
+/// (`autoLBFrequency`).
+const TURN: Duration = Duration::from_secs(25);
+/// More of it, by lot.
+const TURN_JITTER_MS: u64 = 10_000;
+
 /// When the 200 counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckMode {
@@ -222,9 +229,13 @@ impl Hec {
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else { return false };
         conn.state = State::Open;
         conn.used = now;
+        let replaced = conn.replaces.take();
         if !self.greeted {
             self.greeted = true;
             self.routes.greet(conn.route, cx);
+        }
+        if let Some(replaced) = self.conns.iter_mut().find(|conn| Some(conn.id) == replaced) {
+            replaced.is_replaced = true;
         }
         true
     }

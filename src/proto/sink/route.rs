@@ -71,6 +71,8 @@ impl Failure {
 struct Route {
     id: RouteId,
     endpoint: EndpointId,
+    /// When a connection was opened to it last, counted in connections: whoever waits longest comes next.
+    turn: u64,
     /// Its place among equals, by lot: forwarders that are many must not all begin with the first address.
     rank: u64,
     paused_until: Option<Instant>,
@@ -89,6 +91,8 @@ struct Endpoint {
     poll_trouble: bool,
     backoff: Backoff,
     resolve_at: Option<Instant>,
+    /// Its name was looked up, whatever came of it.
+    looked_up: bool,
 }
 
 /// All addresses of one sink.
@@ -96,6 +100,8 @@ struct Endpoint {
 pub(super) struct Routes {
     known: Vec<Route>,
     endpoints: Vec<Endpoint>,
+    /// Connections opened so far.
+    turns: u64,
     /// The sink can ask addresses for their health, so the second failure in a row puts one out of use.
     pub(super) asks_health: bool,
     /// Even a new address is asked before it is used.
@@ -111,12 +117,13 @@ impl Routes {
                 poll_trouble: false,
                 backoff: Backoff::new(WAIT_BASE, WAIT_MAX, cx.rng.next_u64()),
                 resolve_at: None,
+                looked_up: false,
             })
             .collect();
         for at in 0..endpoints.len() {
             cx.actions.push_back(Action::Resolve(EndpointId(u16::try_from(at).unwrap_or(u16::MAX))));
         }
-        Self { known: Vec::new(), endpoints, asks_health: false, asks_first: false }
+        Self { known: Vec::new(), endpoints, turns: 0, asks_health: false, asks_first: false }
     }
 
     pub(super) fn handle_routes(
@@ -127,6 +134,7 @@ impl Routes {
         cx: &mut Context,
     ) {
         let Some(entry) = self.endpoints.get_mut(usize::from(endpoint.0)) else { return };
+        entry.looked_up = true;
         let found = match found {
             Ok(found) if !found.is_empty() => found,
             other => {
@@ -154,6 +162,7 @@ impl Routes {
             self.known.push(Route {
                 id,
                 endpoint,
+                turn: 0,
                 rank: cx.rng.next_u64(),
                 paused_until: None,
                 backoff,
@@ -191,9 +200,24 @@ impl Routes {
         self.known.iter().map(|route| route.id)
     }
 
-    /// The one of these that comes first, by what is counted for it and then by lot.
+    /// The one of these that comes first, by what is counted for it, then in turn, then by lot.
     pub(super) fn least(&self, routes: impl Iterator<Item = (usize, RouteId)>) -> Option<(usize, RouteId)> {
-        routes.min_by_key(|(count, id)| (*count, self.find(*id).map(|route| route.rank)))
+        routes.min_by_key(|(count, id)| (*count, self.find(*id).map(|route| (route.turn, route.rank))))
+    }
+
+    /// A connection is opened to it.
+    pub(super) fn take_turn(&mut self, id: RouteId) {
+        self.turns += 1;
+        let turn = self.turns;
+        if let Some(route) = self.find_mut(id) {
+            route.turn = turn;
+        }
+    }
+
+    /// Every name was looked up once. Before that the first connection would go to whichever is known first, and that of a
+    /// whole fleet to the same.
+    pub(super) fn are_looked_up(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.looked_up)
     }
 
     pub(super) fn endpoint(&self, id: RouteId) -> Option<EndpointId> {

@@ -64,6 +64,12 @@ pub(super) struct Conn {
     pub(super) answered_at: Instant,
     /// Last time anything moved.
     pub(super) used: Instant,
+    /// From then on another address may have its turn.
+    pub(super) until: Instant,
+    /// It was opened to take the place of this one.
+    pub(super) replaces: Option<ConnId>,
+    /// Its place is taken: it gets no more frames.
+    pub(super) is_replaced: bool,
     spare_head: Vec<u8>,
 }
 
@@ -82,6 +88,9 @@ impl Conn {
             answers: 0,
             answered_at: now,
             used: now,
+            until: now,
+            replaces: None,
+            is_replaced: false,
             spare_head: Vec::new(),
         }
     }

@@ -6,16 +6,18 @@
 //! Bounds: `pipeline_depth` per connection, `connections` per address.
 //! Driven by: [`Hec`] after every event.
 
+use core::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::conn::{Conn, State};
 use super::poll::Question;
-use super::{AckMode, Hec, Target, answer};
+use super::{AckMode, Hec, TURN, TURN_JITTER_MS, Target, answer};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
 use crate::proto::http1::{Limits, write_request_head};
-use crate::proto::ids::{RouteId, ShardId};
+use crate::proto::ids::{ConnId, RouteId, ShardId};
 use crate::proto::planted::{Bug, planted};
 use crate::proto::time::Instant;
 
@@ -33,6 +35,10 @@ impl Hec {
     /// Gives waiting frames to connections, opens connections, sends polls that are due.
     pub fn dispatch(&mut self, now: Instant, cx: &mut Context) {
         self.assign_frames(now, cx);
+        let is_done = |conn: &Conn| conn.is_replaced && conn.requests.is_empty();
+        while let Some(at) = self.conns.iter().position(is_done) {
+            self.close_idle(at, cx);
+        }
         self.ask_health(now, cx);
         let due = self.routes.ids().filter(|route| {
             !self.polls.is_busy(*route) && self.acks.next_poll(*route).is_some_and(|due| due <= now)
@@ -102,6 +108,7 @@ impl Hec {
         let mut blocked: SmallVec<[ShardId; 16]> = SmallVec::new();
         let mut at = 0;
         let mut starved = 0;
+        let mut had_its_turn = None;
         while let Some(shard) = self.waiting.get(at).map(Frame::shard) {
             if blocked.contains(&shard) {
                 at += 1;
@@ -109,6 +116,8 @@ impl Hec {
             }
             match self.place_for(now, shard) {
                 Place::Conn(conn) => {
+                    let had = self.conns.get(conn).filter(|conn| conn.until <= now).map(|conn| conn.id);
+                    had_its_turn = had_its_turn.or(had);
                     if let Some(frame) = self.waiting.remove(at) {
                         let frame = self.cut_to_cap(now, conn, at, frame, cx);
                         self.start_request(conn, frame, cx);
@@ -125,8 +134,22 @@ impl Hec {
                 }
             }
         }
-        let greeting = usize::from(!self.greeted && self.conns.is_empty());
+        let greeting = usize::from(!self.greeted && self.conns.is_empty() && self.routes.are_looked_up());
         self.open_conns(now, starved.max(greeting), cx);
+        if let Some(conn) = had_its_turn {
+            self.give_turn(now, conn, cx);
+        }
+    }
+
+    /// Opens a connection in place of this one, to an address that has none.
+    fn give_turn(&mut self, now: Instant, replaces: ConnId, cx: &mut Context) {
+        let is_connecting = |conn: &Conn| conn.state == State::Connecting;
+        if self.conns.iter().any(is_connecting) {
+            return;
+        }
+        if let Some((0, route)) = self.least_connected(now) {
+            self.open(now, route, Some(replaces), cx);
+        }
     }
 
     /// Of a frame that is larger than this endpoint takes, the front goes and the rest waits.
@@ -158,7 +181,8 @@ impl Hec {
     fn place_for(&self, now: Instant, shard: ShardId) -> Place {
         let depth = |conn: &Conn| self.routes.depth(conn.route, self.params.pipeline_depth);
         let usable = |conn: &Conn| {
-            conn.state == State::Open && conn.has_room(depth(conn)) && self.routes.is_usable(now, conn.route)
+            let is_open = conn.state == State::Open && !conn.is_replaced;
+            is_open && conn.has_room(depth(conn)) && self.routes.is_usable(now, conn.route)
         };
         let home = self.conns.iter().position(|conn| conn.carries(shard));
         if let Some(home) = home.filter(|_| !planted(Bug::OvertakesItself)) {
@@ -178,21 +202,31 @@ impl Hec {
     pub(super) fn open_conns(&mut self, now: Instant, starved: usize, cx: &mut Context) {
         let connecting = self.conns.iter().filter(|conn| conn.state == State::Connecting).count();
         for _ in connecting..starved {
-            let count = |route: RouteId| self.conns.iter().filter(|conn| conn.route == route).count();
-            let usable = self
-                .routes
-                .ids()
-                .filter(|route| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route));
-            let counted = usable.map(|route| (count(route), route));
-            let Some((open, route)) = self.routes.least(counted) else { return };
+            let Some((open, route)) = self.least_connected(now) else { return };
             if open >= self.params.connections {
                 return;
             }
-            let id = cx.connect(To::Sink(route));
-            let channel = self.acks.open_channel(route, now, cx);
-            let limits = Limits { head_bytes_max: 64 << 10, body_bytes_max: answer::BODY_BYTES_MAX };
-            self.conns.push(Conn::new(id, route, channel, now, limits));
+            self.open(now, route, None, cx);
         }
+    }
+
+    /// The address whose turn it is, with the number of its connections.
+    fn least_connected(&self, now: Instant) -> Option<(usize, RouteId)> {
+        let count = |route: RouteId| self.conns.iter().filter(|conn| conn.route == route).count();
+        let is_usable = |route: &RouteId| self.routes.is_usable(now, *route) && !self.routes.is_gone(*route);
+        self.routes.least(self.routes.ids().filter(is_usable).map(|route| (count(route), route)))
+    }
+
+    fn open(&mut self, now: Instant, route: RouteId, replaces: Option<ConnId>, cx: &mut Context) {
+        self.routes.take_turn(route);
+        let id = cx.connect(To::Sink(route));
+        let channel = self.acks.open_channel(route, now, cx);
+        let limits = Limits { head_bytes_max: 64 << 10, body_bytes_max: answer::BODY_BYTES_MAX };
+        let mut conn = Conn::new(id, route, channel, now, limits);
+        // A fleet that was started together must not go round together.
+        conn.until = now + TURN + Duration::from_millis(cx.rng.below(TURN_JITTER_MS));
+        conn.replaces = replaces;
+        self.conns.push(conn);
     }
 
     fn start_request(&mut self, at: usize, frame: Frame, cx: &mut Context) {

@@ -76,7 +76,7 @@ impl Syslog {
                 }
             }
         }
-        let greeting = usize::from(!self.greeted && self.conns.is_empty());
+        let greeting = usize::from(!self.greeted && self.conns.is_empty() && self.routes.are_looked_up());
         self.open_conns(now, starved.max(greeting), cx);
     }
 
@@ -128,6 +128,7 @@ impl Syslog {
                 return;
             }
             let Some(talk) = self.talk(route, cx) else { return };
+            self.routes.take_turn(route);
             let id = cx.connect(To::Sink(route));
             self.conns.push(Conn::new(now, id, route, talk));
         }

@@ -234,3 +234,69 @@ fn requests_that_are_refused_together_are_one_attempt() {
     rig.pass(Duration::from_millis(150));
     assert!(!rig.take_requests().is_empty(), "the pause of one refusal is over");
 }
+
+/// One connection could carry it all; searches run on all indexers, so each has to have its share.
+#[test]
+fn every_indexer_gets_its_share_of_little() {
+    let mut rig = two();
+    let mut taken = Vec::new();
+    let end = rig.now + 600 * SECOND;
+    while rig.now < end {
+        taken.extend(feed(&mut rig, 1, |_| (200, &[], ok(None))));
+        rig.pass(Duration::from_millis(180));
+        assert!(rig.open.len() <= 2, "{:?}", rig.open);
+    }
+    let of_first = taken.iter().filter(|route| **route == RouteId(0)).count() * 100 / taken.len();
+    assert!((40..=60).contains(&of_first), "{of_first} % of {}", taken.len());
+    let changes = taken.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((15..=25).contains(&changes), "{changes} changes in ten minutes");
+    assert_eq!(rig.cx.counters.duplicates_possible_records, 0);
+}
+
+#[test]
+fn a_shard_goes_to_the_next_indexer_when_the_one_before_owes_nothing() {
+    let mut rig = two();
+    feed(&mut rig, 1, |_| (200, &[], ok(None)));
+    rig.push(1);
+    let first = rig.only_request();
+    rig.pass(36 * SECOND);
+    // Its turn is over; what goes there opens the way to the next.
+    rig.push(1);
+    let second = rig.only_request();
+    assert_eq!(second.conn, first.conn);
+    assert_eq!(rig.open.len(), 2, "the other one is there");
+    rig.push(1);
+    rig.push(1);
+    assert_eq!(rig.take_requests().len(), 0, "it would overtake");
+    rig.answer(first.conn, 200, &[], &ok(None));
+    assert_eq!(rig.take_requests().len(), 0, "one is still owed");
+    rig.answer(first.conn, 200, &[], &ok(None));
+    let after = rig.take_requests();
+    assert!(!after.is_empty() && after.iter().all(|request| request.route != first.route), "{after:?}");
+    assert!(!rig.open.contains(&first.conn), "replaced and empty: closed");
+}
+
+#[test]
+fn the_first_connection_waits_until_all_names_are_known() {
+    let endpoint = |name: &str| Endpoint { authority: format!("{name}:8088"), base_path: String::new() };
+    let params = Params { endpoints: vec![endpoint("one"), endpoint("two")], ..params() };
+    let mut first = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let flow = crate::proto::flow::Flow::new(64 << 20);
+        let pool = crate::proto::frame::FramePool::new(std::rc::Rc::clone(&flow.frames), 1_000);
+        let mut cx = Context::new(pool, seed);
+        let mut hec = Hec::new(params.clone(), &mut cx);
+        cx.actions.clear();
+        hec.handle_routes(Instant(0), EndpointId(0), Ok(vec![RouteId(0)]), &mut cx);
+        hec.dispatch(Instant(0), &mut cx);
+        assert!(cx.actions.is_empty(), "{:?}", cx.actions);
+        hec.handle_routes(Instant(0), EndpointId(1), Ok(vec![RouteId(1)]), &mut cx);
+        hec.dispatch(Instant(0), &mut cx);
+        let Some(Action::Connect { to: crate::proto::event::To::Sink(route), .. }) = cx.actions.pop_front()
+        else {
+            panic!("{:?}", cx.actions);
+        };
+        first.insert(route);
+    }
+    assert_eq!(first.len(), 2, "by lot");
+}
