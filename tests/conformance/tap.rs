@@ -85,7 +85,7 @@ fn without_the_setting_nothing_is_shown() {
     let output = command(&mut forwarder, "tap", &["-n", "1"]).output().unwrap();
     let (out, notes) = text(&output);
     assert_eq!((output.status.code(), out.as_str()), (Some(77), ""), "{notes}");
-    assert!(notes.contains("set [admin] tap = true and restart") && notes.contains("403"), "{notes}");
+    assert!(notes.contains("set [admin] tap = true and reload (SIGHUP)") && notes.contains("403"), "{notes}");
     forwarder.stop();
     // And where nobody listens.
     let mut command = Command::new(env!("CARGO_BIN_EXE_sls2siem"));
