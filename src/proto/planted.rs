@@ -74,6 +74,8 @@ bugs! {
     HalfSentCounts in "sink/hec",
     /// A frame goes to any connection, also while another one carries its shard: records overtake each other.
     OvertakesItself in "sink/hec/dispatch",
+    /// When another address has its turn, a shard goes there while the one before still owes answers for it: order is lost.
+    TurnDoesNotWait in "sink/hec/dispatch",
     // ---- refused records ----
     /// A record that the sink refuses is dropped and counted.
     RefusedIsDropped in "context",

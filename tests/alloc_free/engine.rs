@@ -142,6 +142,7 @@ fn params() -> Params {
             poll_interval: Duration::from_secs(1),
             connections: 2,
             pipeline_depth: 4,
+            turn: sink::hec::TURN,
             timeout: Duration::from_mins(1),
             gzip: false,
         }),

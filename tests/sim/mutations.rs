@@ -35,7 +35,7 @@ enum In {
 
 fn home(bug: Bug) -> In {
     match bug {
-        Bug::OvertakesItself => In::Calm,
+        Bug::OvertakesItself | Bug::TurnDoesNotWait => In::Calm,
         Bug::ResetConfirms
         | Bug::ResetForgets
         | Bug::NoDoubt

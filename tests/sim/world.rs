@@ -94,6 +94,8 @@ struct Link {
     acked: u64,
     inbox: Vec<u8>,
     to_server_at: u64,
+    /// What its way costs more than that of others.
+    detour: u64,
     to_client_at: u64,
     /// The server is done with it.
     dead: bool,
@@ -123,6 +125,9 @@ pub struct World {
     handled: BTreeSet<(u32, u64)>,
     letters: u64,
     counted: Vec<usize>,
+    /// Everything in the order in which the servers took it, whichever did, and how far each was looked at.
+    taken: Vec<(u32, u64)>,
+    taken_of: [usize; 2],
     links: BTreeMap<ConnId, Link>,
     flow: Rc<Flow>,
     pipeline: Pipeline,
@@ -173,6 +178,8 @@ impl World {
             handled: BTreeSet::new(),
             letters: 0,
             counted: vec![0, 0],
+            taken: Vec::new(),
+            taken_of: [0; 2],
             links: BTreeMap::new(),
             flow,
             pipeline,
@@ -260,22 +267,16 @@ impl World {
                 "credit is not balanced: {bodies} bytes of bodies, {frames} of frames are still out"
             ));
         }
-        let (all, out_of_order) = match self.kind {
-            Kind::Hec => (
-                self.hecs.iter().map(|hec| hec.stored.len()).sum::<usize>(),
-                self.hecs.iter().map(|hec| disorder(&hec.taken)).sum(),
-            ),
-            Kind::Drain | Kind::Relp => (
-                self.receivers.iter().map(|receiver| receiver.stored.len()).sum(),
-                self.receivers.iter().map(|receiver| disorder(&receiver.stored)).sum(),
-            ),
+        let all = match self.kind {
+            Kind::Hec => self.hecs.iter().map(|hec| hec.stored.len()).sum::<usize>(),
+            Kind::Drain | Kind::Relp => self.receivers.iter().map(|receiver| receiver.stored.len()).sum(),
         };
         let duplicates = (all - self.stored.len()) as u64;
         Ok(Outcome {
             records: self.sls.records(),
             stored: self.stored.len() as u64,
             duplicates,
-            out_of_order,
+            out_of_order: disorder(&self.taken),
             faults: self.dice.by_kind,
             crashes: self.crashes,
             letters: self.letters,
@@ -295,6 +296,14 @@ impl World {
             self.stored.extend(stored[*counted..].iter().copied());
             self.handled.extend(stored[*counted..].iter().copied());
             *counted = stored.len();
+        }
+        for (at, seen) in self.taken_of.iter_mut().enumerate() {
+            let taken = match self.kind {
+                Kind::Hec => &self.hecs[at].taken,
+                Kind::Drain | Kind::Relp => &self.receivers[at].stored,
+            };
+            self.taken.extend(taken.iter().skip(*seen));
+            *seen = taken.len();
         }
         let all: u64 = self.counted.iter().map(|count| *count as u64).sum();
         if all > TIMES_MAX * (self.sls.records() + 100) {
@@ -333,6 +342,7 @@ impl World {
                 } else {
                     Event::Connected(self.process, conn)
                 };
+                let detour = if self.dice.below(3) == 0 { self.dice.below(60) } else { 0 };
                 self.links.insert(
                     conn,
                     Link {
@@ -341,6 +351,7 @@ impl World {
                         acked: 0,
                         inbox: Vec::new(),
                         to_server_at: 0,
+                        detour,
                         to_client_at: 0,
                         dead: refused,
                     },
@@ -383,7 +394,7 @@ impl World {
             let Some(link) = self.links.get_mut(&conn) else { continue };
             link.written += length as u64;
             let stuck = if self.dice.strike(self.plan.net_slow / 8) { self.dice.below(3_000) } else { 0 };
-            let at = link.to_server_at.max(self.now + 1 + (self.dice.below(5) + stuck) * MILLI);
+            let at = link.to_server_at.max(self.now + 1 + (self.dice.below(5) + link.detour + stuck) * MILLI);
             link.to_server_at = at + 1;
             let process = self.process;
             self.at(at - self.now, Event::ToServer(process, conn, bytes));

@@ -186,6 +186,7 @@ fn hec_sink(hec: &HecConfig) -> sink::Params {
         poll_interval: ACK_POLL_INTERVAL,
         connections: hec.connections,
         pipeline_depth: hec.pipeline_depth,
+        turn: sink::hec::TURN,
         timeout: hec.timeout,
         gzip: hec.compression == HecCompression::Gzip,
     })

@@ -1,7 +1,7 @@
 //! Certificates in files, and the trust roots among them: of the settings and of the system.
 //!
 //! Why: both planes read them, and both have to tell a wrong file from a system that could not read it just then.
-//! Invariants: 1. roots that a shortage hid are not taken for all there are.
+//! Invariants: 1. that a shortage hid all roots does not pass for a system without any.
 //! Bounds: the system's roots are read once. Driven by: [`super::Client`], the SLS client of the control plane.
 //! Spec: PEM is RFC 7468.
 
@@ -44,9 +44,13 @@ fn system_roots() -> Result<(Arc<RootCertStore>, String), TlsError> {
     Ok(KNOWN.get_or_init(|| (Arc::new(roots), trouble)).clone())
 }
 
-/// What a shortage kept from being read would be missed for as long as the process lives.
+/// What the system trusts. Nothing at all because of a shortage is not "nothing": it would be missed for as long as the
+/// process lives.
 pub(crate) fn native_roots() -> Result<CertificateResult, TlsError> {
     let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        return Ok(found);
+    }
     let short = found.errors.iter().find_map(|error| match &error.kind {
         ErrorKind::Io { inner, .. } => Some((error, shortage(inner)?)),
         ErrorKind::Pem(source) => Some((error, pem_shortage(source)?)),

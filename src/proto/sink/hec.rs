@@ -38,12 +38,8 @@ use crate::proto::time::Instant;
 /// connection that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// A connection is replaced by one to another address after about this time, where there are several: indexers want their
-/// share of the data, also where one connection could carry all of it. Splunk's own forwarders change as often
-/// (`autoLBFrequency`).
-const TURN: Duration = Duration::from_secs(25);
-/// More of it, by lot.
-const TURN_JITTER_MS: u64 = 10_000;
+/// Default of [`Params::turn`]: Splunk's own forwarders change as often (`autoLBFrequency`).
+pub const TURN: Duration = Duration::from_secs(25);
 
 /// When the 200 counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +80,9 @@ pub struct Params {
     pub pipeline_depth: usize,
     /// Time for an answer.
     pub timeout: Duration,
+    /// After so long, and up to 40 % more by lot, a connection is replaced by one to another address, where one has none:
+    /// indexers want their share of the data, also where one connection could carry all of it.
+    pub turn: Duration,
     /// Compress request bodies with gzip, level 1.
     pub gzip: bool,
 }

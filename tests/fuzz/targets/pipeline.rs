@@ -513,6 +513,7 @@ fn sink_params(kind: Kind) -> sink::Params {
                 poll_interval: Duration::from_secs(1),
                 connections: 2,
                 pipeline_depth: 4,
+                turn: Duration::from_secs(2),
                 timeout: Duration::from_secs(60),
                 gzip: false,
             });

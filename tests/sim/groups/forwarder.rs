@@ -180,6 +180,7 @@ fn core(name: &str) -> pipeline::Params {
             poll_interval: Duration::from_secs(1),
             connections: 2,
             pipeline_depth: 4,
+            turn: Duration::from_millis(200),
             timeout: Duration::from_secs(20),
             gzip: false,
         }),

@@ -6,13 +6,11 @@
 //! Bounds: `pipeline_depth` per connection, `connections` per address.
 //! Driven by: [`Hec`] after every event.
 
-use core::time::Duration;
-
 use smallvec::SmallVec;
 
 use super::conn::{Conn, State};
 use super::poll::Question;
-use super::{AckMode, Hec, TURN, TURN_JITTER_MS, Target, answer};
+use super::{AckMode, Hec, Target, answer};
 use crate::proto::context::Context;
 use crate::proto::event::{Action, To};
 use crate::proto::frame::Frame;
@@ -184,7 +182,9 @@ impl Hec {
             let is_open = conn.state == State::Open && !conn.is_replaced;
             is_open && conn.has_room(depth(conn)) && self.routes.is_usable(now, conn.route)
         };
-        let home = self.conns.iter().position(|conn| conn.carries(shard));
+        let is_home =
+            |conn: &Conn| conn.carries(shard) && !(conn.is_replaced && planted(Bug::TurnDoesNotWait));
+        let home = self.conns.iter().position(is_home);
         if let Some(home) = home.filter(|_| !planted(Bug::OvertakesItself)) {
             return match self.conns.get(home) {
                 Some(conn) if usable(conn) => Place::Conn(home),
@@ -224,7 +224,8 @@ impl Hec {
         let limits = Limits { head_bytes_max: 64 << 10, body_bytes_max: answer::BODY_BYTES_MAX };
         let mut conn = Conn::new(id, route, channel, now, limits);
         // A fleet that was started together must not go round together.
-        conn.until = now + TURN + Duration::from_millis(cx.rng.below(TURN_JITTER_MS));
+        let turn = self.params.turn;
+        conn.until = now + turn + turn * u32::try_from(cx.rng.below(41)).unwrap_or(0) / 100;
         conn.replaces = replaces;
         self.conns.push(conn);
     }

@@ -21,6 +21,7 @@ pub(super) fn params() -> Params {
         poll_interval: SECOND,
         connections: 2,
         pipeline_depth: 4,
+        turn: TURN,
         timeout: Duration::from_mins(1),
         gzip: false,
     }
