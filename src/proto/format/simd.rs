@@ -1,15 +1,12 @@
 //! The inner loops of the transcoder with vector instructions: escaping, and whole contents of a log.
 //!
 //! Why: byte by byte the transcoder reaches a quarter of this speed. Two ideas carry it. Text is stored a vector at
-//! a time before it is known whether something in it needs an escape. And the fields of a log repeat: the bytes
-//! `tag length key tag` of a field and the JSON text of its key are remembered ([`Shapes`]), so that a known field
-//! costs one vector compare and one vector store before its value.
+//! a time before it is known whether something in it needs an escape. And the fields of a log repeat, so what stands before a
+//! value is remembered ([`Shapes`]).
 //! Invariants: 1. vectors are loaded from inside the slice that was passed in, or from a padded copy of its tail.
 //! 2. Before bytes are written there is room for six times the input and one vector more ([`room`]). 3. A kernel
-//! with AVX2 exists only where the CPU has it. 4. A field that is not exactly of a remembered shape goes the
-//! general way, which bounds-checks everything.
-//! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
-//! six times the value. [`Shapes`] is fixed: 256 shapes of at most 28 key bytes.
+//! with AVX2 exists only where the CPU has it. //! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
+//! six times the value.
 //! Driven by: `proto::format::{json, hec, syslog}`.
 //! Spec: none of its own; `json::escape_scalar` is the oracle.
 
@@ -19,13 +16,17 @@
     reason = "generic code gets its instructions from the function it ends up in"
 )]
 
+mod contents;
+mod pairs;
 mod replace;
 
 use core::fmt;
 
+pub(crate) use self::contents::{Seen, Shapes};
+pub(crate) use self::pairs::{Pairs, Separator};
 pub(crate) use self::replace::Replacements;
 use super::json::REPLACEMENT;
-use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError, usual_secs};
+use crate::proto::sls::wire::{Span, WireError};
 
 /// A choice of vector instructions, made once.
 #[derive(Clone, Copy)]
@@ -33,21 +34,14 @@ pub(crate) struct Kernel {
     name: &'static str,
     escape: EscapeFn,
     contents: ContentsFn,
+    pairs: PairsFn,
     replace: ReplaceFn,
 }
 
 type EscapeFn = unsafe fn(&[u8], &mut Vec<u8>) -> bool;
-type ReplaceFn = unsafe fn(&Replacements, bool, &[u8], usize, &mut Vec<u8>) -> usize;
+type ReplaceFn = unsafe fn(&Replacements, &[u8], usize, &mut Vec<u8>) -> bool;
 type ContentsFn = unsafe fn(&[u8], Span, &mut Shapes, &mut Vec<u8>) -> Result<Seen, WireError>;
-
-/// What a log held besides its contents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// Its time, as its fields say.
-    pub(crate) time: LogTime,
-    /// A key or value is not UTF-8.
-    pub(crate) invalid: bool,
-}
+type PairsFn = unsafe fn(&Pairs<'_>, &[u8], Span, &mut Shapes, &mut Vec<u8>) -> Result<Seen, WireError>;
 
 impl Kernel {
     /// The fastest that this CPU runs.
@@ -85,18 +79,18 @@ impl Kernel {
         unsafe { (self.escape)(bytes, out) }
     }
 
-    /// Appends the first `to` bytes of `src` with what stands for some of them, up to the first that is not ASCII where
-    /// `ascii`; says where it stopped. What follows in `src` is read and does not count: with it short texts are faster.
+    /// Appends the first `to` bytes of `src` with what stands for some of them, and U+FFFD for what is not UTF-8 where
+    /// `String::from_utf8_lossy` puts it; false where there was such. What follows in `src` is read and does not count: with
+    /// it short texts are faster.
     pub(crate) fn replace(
         self,
         replacements: &Replacements,
-        ascii: bool,
         src: &[u8],
         to: usize,
         out: &mut Vec<u8>,
-    ) -> usize {
+    ) -> bool {
         // SAFETY: invariant 3, kept by `best` and `all`, the only makers of a `Kernel`.
-        unsafe { (self.replace)(replacements, ascii, src, to, out) }
+        unsafe { (self.replace)(replacements, src, to, out) }
     }
 
     /// Appends `"key":"value",` for each content of the log at `log`. After an error `out` may end anywhere.
@@ -110,78 +104,25 @@ impl Kernel {
         // SAFETY: invariant 3, kept by `best` and `all`, the only makers of a `Kernel`.
         unsafe { (self.contents)(body, log, shapes, out) }
     }
+
+    /// Appends key, `=`, value and separator for each content of the log at `log`, as `form` writes them. `shapes` is for this
+    /// form alone. After an error `out` may end anywhere.
+    pub(crate) fn pairs(
+        self,
+        form: &Pairs<'_>,
+        body: &[u8],
+        log: Span,
+        shapes: &mut Shapes,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, WireError> {
+        // SAFETY: invariant 3, kept by `best` and `all`, the only makers of a `Kernel`.
+        unsafe { (self.pairs)(form, body, log, shapes, out) }
+    }
 }
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
-    }
-}
-
-/// The field layouts seen lately. Which one follows which is remembered too: a log that repeats the last one's
-/// layout never needs a look-up.
-#[derive(Clone, Debug)]
-pub(crate) struct Shapes {
-    slots: Box<[Shape; SLOTS]>,
-    last: u8,
-    scratch: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
-struct Shape {
-    /// `0a <key length> <key> 12`: the beginning of a content message, up to the value's length.
-    wire: [u8; 32],
-    /// `"<escaped key>":"`.
-    text: [u8; 32],
-    wire_mask: u32,
-    wire_len: u8,
-    text_len: u8,
-    next: u8,
-}
-
-impl Shapes {
-    #[expect(clippy::large_stack_arrays, reason = "24 KiB, once per encoder, on its way into the box")]
-    pub(crate) fn new() -> Self {
-        // The first byte of no content message, so that an empty slot matches nothing.
-        let empty =
-            Shape { wire: [0xff; 32], text: [0; 32], wire_mask: 1, wire_len: 1, text_len: 0, next: 0 };
-        Self { slots: Box::new([empty; SLOTS]), last: 0, scratch: Vec::with_capacity(256) }
-    }
-
-    /// Finds or learns the shape at the beginning of `message`; `None` for one that is not remembered.
-    #[cold]
-    fn look_up(&mut self, message: &[u8]) -> Option<u8> {
-        let (&[0x0a, key_len], rest) = message.split_first_chunk::<2>()? else { return None };
-        let wire_len = usize::from(key_len) + 3;
-        let key = rest.get(..usize::from(key_len))?;
-        if wire_len > 32 || rest.get(key.len()) != Some(&0x12) {
-            return None;
-        }
-        let hash = key
-            .iter()
-            .fold(0x811c_9dc5_u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        let index = u8::try_from((hash >> 16 ^ hash) & 0xff).ok()?;
-        let wire = message.get(..wire_len)?;
-        let slot = self.slots.get_mut(usize::from(index))?;
-        if slot.wire.get(..usize::from(slot.wire_len)) != Some(wire) {
-            let text = &mut self.scratch;
-            text.clear();
-            text.push(b'"');
-            if !super::json::escape_scalar(key, text) {
-                return None;
-            }
-            text.extend_from_slice(b"\":\"");
-            slot.text.get_mut(..text.len())?.copy_from_slice(text);
-            slot.wire.get_mut(..wire_len)?.copy_from_slice(wire);
-            slot.wire_mask = u32::MAX >> (32 - wire_len);
-            slot.wire_len = u8::try_from(wire_len).ok()?;
-            slot.text_len = u8::try_from(text.len()).ok()?;
-        }
-        if let Some(last) = self.slots.get_mut(usize::from(self.last)) {
-            last.next = index;
-        }
-        Some(index)
     }
 }
 
@@ -202,136 +143,6 @@ trait Lanes: Copy {
     unsafe fn members(self, rows: &[u8; 16]) -> u32;
     /// A bit for each byte that is not ASCII.
     unsafe fn not_ascii(self) -> u32;
-}
-
-/// See [`Kernel::contents`].
-///
-/// # Safety
-/// The CPU has the instructions of `V`.
-#[inline(always)]
-unsafe fn contents<V: Lanes>(
-    body: &[u8],
-    log: Span,
-    shapes: &mut Shapes,
-    out: &mut Vec<u8>,
-) -> Result<Seen, WireError> {
-    let mut seen = Seen::default();
-    let mut pos = log.start;
-    // Refuses a span that is not of this body.
-    LogFields::within(body, log)?;
-    while pos < log.end {
-        // SAFETY: of the caller.
-        if let Some(next) = unsafe { known_content::<V>(body, pos, log.end, shapes, out, &mut seen.invalid) }
-        {
-            pos = next;
-            continue;
-        }
-        let rest = body.get(pos..log.end).unwrap_or(&[]);
-        if let Some((secs, length)) = usual_secs(rest) {
-            seen.time.secs = secs;
-            pos += length;
-            continue;
-        }
-        if let &[0x25, a, b, c, d, ..] = rest {
-            seen.time.nanos = Some(u32::from_le_bytes([a, b, c, d]));
-            pos += 5;
-            continue;
-        }
-        let mut fields = LogFields::within(body, Span { start: pos, end: log.end })?;
-        match fields.next().transpose()? {
-            Some(LogField::Content(key, value)) => {
-                out.push(b'"');
-                // SAFETY: of the caller.
-                seen.invalid |= !unsafe { escape::<V>(key, out) };
-                out.extend_from_slice(b"\":\"");
-                // SAFETY: of the caller.
-                seen.invalid |= !unsafe { escape::<V>(value, out) };
-                out.extend_from_slice(b"\",");
-            }
-            Some(LogField::Secs(secs)) => seen.time.secs = secs,
-            Some(LogField::Nanos(nanos)) => seen.time.nanos = Some(nanos),
-            None => {}
-        }
-        pos = fields.offset();
-    }
-    Ok(seen)
-}
-
-/// Writes the content at `pos` when it is of a remembered shape, and says where the next field begins. `None` has
-/// written nothing.
-///
-/// # Safety
-/// The CPU has the instructions of `V`.
-#[inline(always)]
-unsafe fn known_content<V: Lanes>(
-    body: &[u8],
-    pos: usize,
-    log_end: usize,
-    shapes: &mut Shapes,
-    out: &mut Vec<u8>,
-    invalid: &mut bool,
-) -> Option<usize> {
-    let window = body.get(pos..)?.first_chunk::<WINDOW>()?;
-    let (head, length) = match *window {
-        [0x12, a, ..] if a < 0x80 => (2, usize::from(a)),
-        [0x12, a, b, ..] if b < 0x80 => (3, usize::from(a & 0x7f) | usize::from(b) << 7),
-        _ => return None,
-    };
-    let end = pos + head + length;
-    if end > log_end {
-        return None;
-    }
-    let message = window.get(head..)?;
-    let expected = shapes.slots.get(usize::from(shapes.last))?.next;
-    let mut index = expected;
-    let mut shape = shapes.slots.get(usize::from(expected))?;
-    // SAFETY: `message` is longer than 32 bytes (WINDOW - 3), `wire` is 32; instructions: of the caller.
-    let same = unsafe { V::same_32(message.as_ptr(), shape.wire.as_ptr()) };
-    if same & shape.wire_mask != shape.wire_mask {
-        index = shapes.look_up(message)?;
-        shape = shapes.slots.get(usize::from(index))?;
-    }
-    let after_key = usize::from(shape.wire_len);
-    let (value_head, value_len) = match *message.get(after_key..)? {
-        [a, ..] if a < 0x80 => (1, usize::from(a)),
-        [a, b, ..] if b < 0x80 => (2, usize::from(a & 0x7f) | usize::from(b) << 7),
-        _ => return None,
-    };
-    let value = pos + head + after_key + value_head;
-    if value + value_len != end || value_len > CHUNK {
-        return None;
-    }
-    // 32 bytes of key text are stored, at most 32 count.
-    let dst = room(out, value_len + 32 / GROWTH + 1);
-    // SAFETY: `room` left more than that.
-    unsafe { dst.cast::<[u8; 32]>().write_unaligned(shape.text) };
-    let text_len = usize::from(shape.text_len);
-    shapes.last = index;
-    // SAFETY: within the room: `text_len` is at most 32.
-    let dst = unsafe { dst.add(text_len) };
-    // SAFETY: room for the value is left behind the key; `value..end` lies in `body`; instructions: of the caller.
-    let (stopped, wrote) = if unsafe { short_run::<V>(body, value, value_len, dst) } {
-        (end, value_len)
-    } else {
-        // SAFETY: as above.
-        unsafe { run::<V, true>(body, value, end, dst) }
-    };
-    let filled = out.len() + text_len + wrote;
-    if stopped == end {
-        // SAFETY: within the room, behind what `run` wrote.
-        let quote = unsafe { dst.add(wrote) };
-        // SAFETY: the room ends a vector behind what `run` may write.
-        unsafe { quote.cast::<[u8; 2]>().write_unaligned(*b"\",") };
-        // SAFETY: everything up to here has been written, within the capacity.
-        unsafe { out.set_len(filled + 2) };
-    } else {
-        // SAFETY: everything up to here has been written, within the capacity.
-        unsafe { out.set_len(filled) };
-        // SAFETY: of the caller.
-        *invalid |= !unsafe { text::<V>(body, stopped, end, out) };
-        out.extend_from_slice(b"\",");
-    }
-    Some(end)
 }
 
 /// See [`Kernel::escape`].
@@ -395,23 +206,6 @@ unsafe fn append<V: Lanes, const ASCII: bool>(
         from = until;
     }
     from
-}
-
-/// Writes `src[from..]` of `len` bytes if it fits into one vector and needs no escape; otherwise what it wrote does
-/// not count.
-///
-/// # Safety
-/// The CPU has the instructions of `V`; `dst` may be written for a vector.
-#[inline(always)]
-unsafe fn short_run<V: Lanes>(src: &[u8], from: usize, len: usize, dst: *mut u8) -> bool {
-    let Some(block) = src.get(from..from + V::BYTES).filter(|_| len <= V::BYTES) else { return false };
-    // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
-    let block = unsafe { V::load(block.as_ptr()) };
-    // SAFETY: of the caller.
-    unsafe { block.store(dst) };
-    // SAFETY: instructions: of the caller.
-    let stops = unsafe { block.stops() };
-    u64::from(stops) & ((1 << len) - 1) == 0
 }
 
 /// Writes `src[from..to]` escaped; says where it stopped and how many bytes count. With `ASCII` it stops in front of
@@ -537,16 +331,12 @@ fn is_member(rows: &[u8; 16], byte: u8) -> bool {
     byte.is_ascii() && rows.get(usize::from(byte & 15)).is_some_and(|row| row >> (byte >> 4) & 1 == 1)
 }
 
-/// Bytes looked at for the head of a content: tag and length (3), a shape (32), a value's length (2) and some.
-const WINDOW: usize = 40;
 /// Most bytes that one byte becomes.
 const GROWTH: usize = 6;
 /// Room behind the last escaped byte: one vector, and the quote and comma of a content.
 const SLACK: usize = 64;
 /// Longest input that room is made for at once.
 const CHUNK: usize = 4096;
-/// As many as a byte can name.
-const SLOTS: usize = 256;
 
 /// For each byte that needs it: the escape, padded to seven bytes, and its length.
 static ESCAPES: [[u8; 8]; 256] = escapes();
@@ -574,7 +364,8 @@ const fn escapes() -> [[u8; 8]; 256] {
 const PORTABLE: Kernel = Kernel {
     name: "portable",
     escape: escape::<Portable>,
-    contents: contents::<Portable>,
+    contents: contents::json::<Portable>,
+    pairs: pairs::pairs::<Portable>,
     replace: replace::replace::<Portable>,
 };
 

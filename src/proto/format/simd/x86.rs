@@ -14,19 +14,25 @@ use core::arch::x86_64::{
     _mm256_srli_epi16, _mm256_storeu_si256,
 };
 
-use super::{Kernel, Lanes, Replacements, Seen, Shapes, Span, WireError};
+use super::{Kernel, Lanes, Pairs, Replacements, Seen, Shapes, Span, WireError};
 
 /// The baseline: every x86-64 CPU has it.
 pub(super) const SSE2: Kernel = Kernel {
     name: "sse2",
     escape: super::escape::<Sse2>,
-    contents: super::contents::<Sse2>,
+    contents: super::contents::json::<Sse2>,
+    pairs: super::pairs::pairs::<Sse2>,
     replace: super::replace::replace::<Sse2>,
 };
 
 /// Only for CPUs that have it.
-pub(super) const AVX2: Kernel =
-    Kernel { name: "avx2", escape: escape_avx2, contents: contents_avx2, replace: replace_avx2 };
+pub(super) const AVX2: Kernel = Kernel {
+    name: "avx2",
+    escape: escape_avx2,
+    contents: contents_avx2,
+    pairs: pairs_avx2,
+    replace: replace_avx2,
+};
 
 /// True where [`AVX2`] may run: all that its functions are compiled for.
 pub(super) fn has_avx2() -> bool {
@@ -44,13 +50,25 @@ fn escape_avx2(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 fn contents_avx2(body: &[u8], log: Span, shapes: &mut Shapes, out: &mut Vec<u8>) -> Result<Seen, WireError> {
     // SAFETY: the instructions are those of this function.
-    unsafe { super::contents::<Avx2>(body, log, shapes, out) }
+    unsafe { super::contents::json::<Avx2>(body, log, shapes, out) }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2")]
-fn replace_avx2(replacements: &Replacements, ascii: bool, src: &[u8], to: usize, out: &mut Vec<u8>) -> usize {
+fn pairs_avx2(
+    form: &Pairs<'_>,
+    body: &[u8],
+    log: Span,
+    shapes: &mut Shapes,
+    out: &mut Vec<u8>,
+) -> Result<Seen, WireError> {
     // SAFETY: the instructions are those of this function.
-    unsafe { super::replace::replace::<Avx2>(replacements, ascii, src, to, out) }
+    unsafe { super::pairs::pairs::<Avx2>(form, body, log, shapes, out) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2")]
+fn replace_avx2(replacements: &Replacements, src: &[u8], to: usize, out: &mut Vec<u8>) -> bool {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::replace::replace::<Avx2>(replacements, src, to, out) }
 }
 
 #[derive(Clone, Copy)]

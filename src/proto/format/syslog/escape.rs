@@ -5,7 +5,6 @@
 //! it, and the caller is told. 2. a byte without a replacement stays as it is. 3. [`clean`] writes 33 to 126 alone.
 //! Bounds: seven bytes out for one byte in. Driven by: the formats. Spec: theirs.
 
-use super::super::json::REPLACEMENT;
 use super::super::simd::{Kernel, Replacements};
 
 /// What stands for each byte.
@@ -38,41 +37,14 @@ impl Escapes {
         self
     }
 
-    /// As [`Self::append`] for a part of `body`, which is faster: vectors may be loaded from behind it.
-    #[inline]
-    pub(super) fn append_of(&self, body: &[u8], part: &[u8], out: &mut Vec<u8>) -> bool {
-        let start = part.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
-        // Where the part lies elsewhere, no such range is in the body.
-        match body.get(start..).filter(|rest| rest.len() >= part.len()) {
-            Some(src) => self.append_from(src, part, out),
-            None => self.append_from(part, part, out),
-        }
+    /// What stands for which byte.
+    pub(super) fn replacements(&self) -> &Replacements {
+        &self.replacements
     }
 
     /// Appends `bytes`. False when some of them were not UTF-8.
     pub(super) fn append(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
-        self.append_from(bytes, bytes, out)
-    }
-
-    /// Appends `bytes`, with which `src` begins.
-    fn append_from(&self, src: &[u8], bytes: &[u8], out: &mut Vec<u8>) -> bool {
-        let stopped = self.kernel.replace(&self.replacements, true, src, bytes.len(), out);
-        let rest = bytes.get(stopped..).unwrap_or(&[]);
-        if rest.is_empty() {
-            return true;
-        }
-        if simdutf8::basic::from_utf8(rest).is_ok() {
-            self.kernel.replace(&self.replacements, false, rest, rest.len(), out);
-            return true;
-        }
-        for chunk in rest.utf8_chunks() {
-            let valid = chunk.valid().as_bytes();
-            self.kernel.replace(&self.replacements, false, valid, valid.len(), out);
-            if !chunk.invalid().is_empty() {
-                out.extend_from_slice(REPLACEMENT);
-            }
-        }
-        false
+        self.kernel.replace(&self.replacements, bytes, bytes.len(), out)
     }
 }
 

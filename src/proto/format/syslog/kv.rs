@@ -4,7 +4,7 @@
 //! Invariants: 1. in our form neither keys nor values hold a character of the separator, a line break or NUL, and
 //! keys no `=`: splitting at the separator and at the first `=` gives the fields, also where values are hostile.
 //! 2. the sample's form is the sample's bytes (golden test), but for bytes that are not UTF-8.
-//! Bounds: four bytes out for one byte in; [`KNOWN`] keys are remembered. The sample's form sorts one hash for each field.
+//! Bounds: four bytes out for one byte in. The sample's form sorts one hash for each field.
 //! Driven by: `syslog`. Spec: ours: a separator's character is `\xHH`, a backslash `\\`, line breaks and NUL `\n`,
 //! `\r`, `\0`. The sample's: SLS protocol notes, flattening and syslog sample output: topic and source also where
 //! empty, a name keeps the place of its first member and the value of its last.
@@ -12,25 +12,16 @@
 use super::escape::Escapes;
 use super::framing::{Framer, Framing};
 use super::stamp::{Stamp, nanos};
-use crate::proto::format::simd::Seen;
-use crate::proto::sls::wire::{Log, LogField, LogFields, LogGroup, LogTime, Span, WireError};
+use crate::proto::format::simd::{Kernel, Pairs, Seen, Separator, Shapes};
+use crate::proto::sls::wire::{Log, LogGroup, LogTime, Span, WireError};
 
 /// Writes `kv`.
 #[derive(Clone, Debug)]
 pub(super) struct Kv {
-    separator: Vec<u8>,
+    kernel: Kernel,
+    separator: Separator,
     keys: Escapes,
     values: Escapes,
-    /// The keys of the log before, in their order: most logs of a group look alike, and to compare is cheaper than to escape.
-    known: Vec<Known>,
-}
-
-/// A key, and as it is written.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    key: Vec<u8>,
-    /// With its `=`.
-    text: Vec<u8>,
 }
 
 impl Kv {
@@ -40,8 +31,7 @@ impl Kv {
             values = values.with(byte, format!("\\x{byte:02x}").as_bytes());
         }
         let keys = values.clone().with(b'=', b"\\x3d");
-        let known = vec![Known::default(); KNOWN];
-        Self { separator: separator.as_bytes().to_vec(), keys, values, known }
+        Self { kernel: Kernel::best(), separator: Separator::new(separator.as_bytes()), keys, values }
     }
 
     /// Appends what the logs of `group` share. False when some of it was not UTF-8.
@@ -61,11 +51,12 @@ impl Kv {
 
     /// Appends the log at `span`, whose time is thought to be `time`.
     pub(super) fn contents(
-        &mut self,
+        &self,
         body: &[u8],
         span: Span,
         stamp: &Stamp,
         time: LogTime,
+        shapes: &mut Shapes,
         out: &mut Vec<u8>,
     ) -> Result<Seen, WireError> {
         let mut digits = itoa::Buffer::new();
@@ -75,51 +66,19 @@ impl Kv {
         if let Some(nanos) = stamp.hidden_nanos(time) {
             self.pair(b"", NANOS_PART, digits.format(nanos).as_bytes(), out);
         }
-        let mut seen = Seen::default();
-        let mut place = 0;
-        for field in LogFields::within(body, span)? {
-            match field? {
-                LogField::Secs(secs) => seen.time.secs = secs,
-                LogField::Nanos(nanos) => seen.time.nanos = Some(nanos),
-                LogField::Content(key, value) => {
-                    match self.known.get(place) {
-                        // An empty key is nobody's, or the one that was here before.
-                        Some(known) if known.key == key && !known.text.is_empty() => {
-                            out.extend_from_slice(&known.text);
-                        }
-                        _ => seen.invalid |= !self.key(body, place, key, out),
-                    }
-                    place += 1;
-                    seen.invalid |= !self.values.append_of(body, value, out);
-                    out.extend_from_slice(&self.separator);
-                }
-            }
-        }
-        Ok(seen)
+        let pairs = Pairs {
+            keys: self.keys.replacements(),
+            values: self.values.replacements(),
+            separator: &self.separator,
+        };
+        self.kernel.pairs(&pairs, body, span, shapes, out)
     }
 
     /// Takes the separator behind the last pair away, where there is one behind `begin`.
     pub(super) fn finish(&self, begin: usize, out: &mut Vec<u8>) {
         if out.len() > begin {
-            out.truncate(out.len() - self.separator.len());
+            out.truncate(out.len() - self.separator.as_bytes().len());
         }
-    }
-
-    /// Appends a key with its `=`, and remembers it at its place. False when some of it was not UTF-8.
-    #[cold]
-    fn key(&mut self, body: &[u8], place: usize, key: &[u8], out: &mut Vec<u8>) -> bool {
-        let begin = out.len();
-        let valid = self.keys.append_of(body, key, out);
-        out.push(b'=');
-        if let Some(known) = self.known.get_mut(place).filter(|_| key.len() <= KNOWN_BYTES_MAX) {
-            known.text.clear();
-            known.key.clear();
-            if valid {
-                known.key.extend_from_slice(key);
-                known.text.extend_from_slice(out.get(begin..).unwrap_or(&[]));
-            }
-        }
-        valid
     }
 
     fn pair(&self, prefix: &[u8], key: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
@@ -128,7 +87,7 @@ impl Kv {
         let mut valid = self.keys.append(key, out);
         out.push(b'=');
         valid &= self.values.append(value, out);
-        out.extend_from_slice(&self.separator);
+        out.extend_from_slice(self.separator.as_bytes());
         valid
     }
 }
@@ -249,9 +208,6 @@ fn members<'a>(
     fixed.map(Ok).map(with(b"")).chain(group.tags().map(with(TAG))).chain(log.contents().map(with(b"")))
 }
 
-/// Keys that are remembered, and how long they may be.
-const KNOWN: usize = 64;
-const KNOWN_BYTES_MAX: usize = 128;
 const NANOS_PLACE: usize = 2;
 const TOPIC: &[u8] = b"__topic__";
 const SOURCE: &[u8] = b"__source__";

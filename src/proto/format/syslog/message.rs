@@ -100,7 +100,7 @@ impl Message {
             Form::Kv(kv) => {
                 let begin = out.len();
                 out.extend_from_slice(&self.head);
-                let mut seen = kv.contents(record.body, record.span, stamp, time, out)?;
+                let mut seen = kv.contents(record.body, record.span, stamp, time, &mut self.shapes, out)?;
                 kv.finish(begin, out);
                 seen.invalid |= self.head_invalid;
                 Ok(Wrote { seen, json: false })
