@@ -147,7 +147,10 @@ const RULES: [Rule; 11] = [
 const ROOMS: [(&str, &[&str]); 12] = [
     ("build", &[]),
     ("main", &["cli", "config", "metrics", "report"]),
-    ("cli", &["admin", "config", "control", "dead_letter", "drive", "metrics", "proto", "report"]),
+    (
+        "cli",
+        &["admin", "config", "control", "dead_letter", "drive", "metrics", "proto", "report", "shortage"],
+    ),
     ("control", &["config", "dead_letter", "drive", "metrics", "proto", "report", "shortage"]),
     ("drive", &["config", "dead_letter", "metrics", "proto", "shortage"]),
     ("report", &["admin", "config", "control", "dead_letter", "drive", "metrics", "proto"]),

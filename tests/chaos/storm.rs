@@ -320,7 +320,11 @@ impl Storm {
                     Some(status) => {
                         let tail = self.forwarders[forwarder].tail();
                         let aborted = status.signal() == Some(6) || status.code() == Some(70);
-                        assert!(aborted, "without memory it ended with {status}\n{tail}");
+                        // Or its threads cannot even start.
+                        let began = self.forwarders[forwarder].has_said(" in group ");
+                        let refused =
+                            status.code() == Some(1) && !began && tail.contains("cannot be started");
+                        assert!(aborted || refused, "without memory it ended with {status}\n{tail}");
                         self.starved += 1;
                         self.hold_checkpoints_against_the_ledger();
                         self.forwarders[forwarder] = self.start_forwarder(forwarder);

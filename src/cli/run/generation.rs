@@ -8,6 +8,7 @@
 //! Driven by: [`super`]. Spec: commands and exit codes in README.md.
 
 use std::fmt::Display;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -29,6 +30,7 @@ use crate::metrics::{
 use crate::proto::event::Report;
 use crate::proto::sls::lease::event::Outcome;
 use crate::report::{Exit, Place};
+use crate::shortage::shortage;
 
 /// Refuses what a generation with these settings would refuse at its start, as far as can be known without starting it.
 pub(super) fn check(config: &Config) -> Result<(), Refusal> {
@@ -53,6 +55,12 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
 /// A pipeline that cannot start.
 fn unusable(config: &PipelineConfig, is_of_settings: bool, error: &dyn Display) -> Refusal {
     (Exit::of_start(is_of_settings), format!("pipeline {}: {error}", config.name))
+}
+
+/// A thread of a pipeline that cannot start.
+fn no_thread(error: &io::Error) -> Refusal {
+    let todo = shortage(error).unwrap_or("look at the limits of this user and service, then try again");
+    (Exit::Failed, format!("a thread cannot be started: {error} - {todo}"))
 }
 
 /// What outlives a generation.
@@ -197,7 +205,7 @@ impl Process<'_> {
             Ok(watch_files) => watch_files,
             Err(error) => {
                 end(controls);
-                return Err(refused(Exit::Failed)(&error));
+                return Err(no_thread(&error));
             }
         };
         let inboxes: Vec<(String, Inbox)> =
@@ -259,12 +267,12 @@ impl Process<'_> {
             placement: Arc::clone(&self.placement),
             publisher: self.registry.publisher(),
         })
-        .map_err(|error| refused(Exit::Failed)(&error))?;
+        .map_err(|error| no_thread(&error))?;
         let inbox = control.inbox();
         thread::Builder::new()
             .name(format!("s2s-rep-{}", config.name))
             .spawn(move || told.iter().for_each(|(executor, _, report)| inbox.report(executor.0, report)))
-            .map_err(|error| refused(Exit::Failed)(&error))?;
+            .map_err(|error| no_thread(&error))?;
         tracing::info!(
             "pipeline {}: {}/{} in group {} as {consumer}",
             config.name,
