@@ -320,10 +320,9 @@ impl Storm {
                     Some(status) => {
                         let tail = self.forwarders[forwarder].tail();
                         let aborted = status.signal() == Some(6) || status.code() == Some(70);
-                        // Or its threads cannot even start.
+                        // Or it only begins: then it must not blame the settings, and it is no member yet.
                         let began = self.forwarders[forwarder].has_said(" in group ");
-                        let refused =
-                            status.code() == Some(1) && !began && tail.contains("cannot be started");
+                        let refused = status.code() == Some(1) && !began && tail.contains("ERROR");
                         assert!(aborted || refused, "without memory it ended with {status}\n{tail}");
                         self.starved += 1;
                         self.hold_checkpoints_against_the_ledger();
