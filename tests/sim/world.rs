@@ -108,6 +108,14 @@ impl Link {
     }
 }
 
+/// An error that answered a pull.
+struct Refused {
+    at: u64,
+    conn: ConnId,
+    /// Some of it has come.
+    is_told: bool,
+}
+
 pub struct World {
     now: u64,
     loud: bool,
@@ -138,7 +146,7 @@ pub struct World {
     /// Shards that were called back.
     revoked: BTreeSet<u32>,
     /// When SLS said no to pulls of a shard.
-    refused: BTreeMap<String, u64>,
+    refused: BTreeMap<String, Refused>,
     crashes: u64,
     trace: DefaultHasher,
     seed: u64,
@@ -372,6 +380,8 @@ impl World {
             }
             Action::Close(conn) => {
                 self.links.remove(&conn);
+                // Whoever hangs up does not hear the answer that is on its way.
+                self.refused.retain(|_, refused| refused.conn != conn || refused.is_told);
             }
             Action::DeadLetter(letter) => {
                 let full = self.dice.strike(self.plan.disk_full);
@@ -467,6 +477,9 @@ impl World {
             }
             Event::ToClient(process, conn, bytes) => {
                 if process == self.process && self.links.contains_key(&conn) {
+                    for refused in self.refused.values_mut().filter(|refused| refused.conn == conn) {
+                        refused.is_told = true;
+                    }
                     self.pipeline.handle_received(now, conn, &bytes);
                 }
             }

@@ -3,7 +3,7 @@
 use sls2siem::proto::event::{ClosedKind, To};
 use sls2siem::proto::ids::ConnId;
 
-use super::{Event, MILLI, PAUSE_MIN, World};
+use super::{Event, MILLI, PAUSE_MIN, Refused, World};
 use crate::forwarder::Kind;
 use crate::net::{self, Answer};
 use crate::syslog::Does;
@@ -34,7 +34,7 @@ impl World {
                     let hec = &mut self.hecs[route.0 as usize];
                     hec.answer(self.now, &request, &self.plan, &mut self.dice)
                 }
-                _ => self.pull(&request)?,
+                _ => self.pull(conn, &request)?,
             };
             self.reply(conn, answer);
         }
@@ -42,16 +42,16 @@ impl World {
     }
 
     /// SLS answers a pull; the law is that nobody asks it again at once when it is in trouble.
-    fn pull(&mut self, request: &net::Request) -> Result<Answer, String> {
+    fn pull(&mut self, conn: ConnId, request: &net::Request) -> Result<Answer, String> {
         let refused = self.refused.remove(&request.path);
-        if let Some(since) = refused.map(|at| self.now - at).filter(|since| *since < PAUSE_MIN) {
+        if let Some(since) = refused.map(|refused| self.now - refused.at).filter(|since| *since < PAUSE_MIN) {
             return Err(format!("{} is asked again {} ms after an error", request.path, since / MILLI));
         }
         let answer = self.sls.answer(request, &self.plan, &mut self.dice);
         let is_error = !answer.hang && !answer.bytes.starts_with(b"HTTP/1.1 200");
         // A quota is another matter: it has a pace of its own.
         if is_error && !answer.bytes.windows(5).any(|window| window == b"Quota") {
-            self.refused.insert(request.path.clone(), self.now);
+            self.refused.insert(request.path.clone(), Refused { at: self.now, conn, is_told: false });
         }
         Ok(answer)
     }
