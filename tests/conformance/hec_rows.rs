@@ -363,3 +363,37 @@ fn soak_everything_at_once_loses_nothing_and_counts_what_may_be_twice() {
         other.stats()["refusals"],
     );
 }
+
+/// The file has changed once, and nobody could open it then: it must not take another change to be read.
+#[test]
+fn a_file_that_changes_while_there_are_no_descriptors_is_read_when_there_are() {
+    let mut rig = Rig::new();
+    let file = rig.path("hec-token");
+    rig.write_private("hec-token", TOKEN);
+    let mut forwarder = rig.forwarder().set("hec.token", "").set("hec.token_file", file.display()).start();
+    rig.fill(200);
+    forwarder.wait_until("checkpoints at the ends", rig.patience(), || rig.is_drained());
+    let pid = forwarder.pid().to_string();
+    let limit = |soft: &str| {
+        let status = std::process::Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={soft}:")])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    // What is open stays open.
+    limit("3");
+    rig.write_private("hec-token", &format!("{TOKEN}\n"));
+    let told = [
+        "[hec]",
+        "hec-token: changed, but cannot be used",
+        "os error 24",
+        "nothing is wrong with",
+        "tried again",
+    ];
+    forwarder.line(&told);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    limit("1024");
+    forwarder.line(&["[hec]", "hec-token: changed, read again and in use"]);
+    assert_eq!(forwarder.lines_with("changed, but cannot be used").len(), 1, "{}", forwarder.text());
+    forwarder.stop();
+}
