@@ -391,7 +391,7 @@ fn a_file_that_changes_while_there_are_no_descriptors_is_read_when_there_are() {
         "tried again",
     ];
     forwarder.line(&told);
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(5));
     limit("1024");
     forwarder.line(&["[hec]", "hec-token: changed, read again and in use"]);
     assert_eq!(forwarder.lines_with("changed, but cannot be used").len(), 1, "{}", forwarder.text());
