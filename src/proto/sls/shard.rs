@@ -294,7 +294,7 @@ impl Shard {
     /// True where the shard has more and it is on its way: it will fill up the part frame, so that not every pull ends
     /// in a request of its own for the rest of it.
     fn expects_more(&self, now: Instant) -> bool {
-        let soon = self.pace.not_before() <= now + pace::GAP && self.wants_pull();
+        let soon = self.pace.not_before() <= now + pace::SOON && self.wants_pull();
         let asked = self.pull.is_busy() || soon;
         let ahead = self.end_seen == EndSeen::Ahead && self.phase == Phase::Working && !self.starved;
         self.ready.is_some() || (ahead && asked && self.resend.is_none())
@@ -446,7 +446,11 @@ impl Shard {
             }
             None => return false,
         };
-        self.pull.begin(now, self.id, want, around)
+        let began = self.pull.begin(now, self.id, want, around);
+        if began {
+            self.pace.begins(now);
+        }
+        began
     }
 
     fn handle_event(&mut self, now: Instant, event: PullEvent, around: &mut Around<'_>) {

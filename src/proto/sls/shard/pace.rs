@@ -3,8 +3,9 @@
 //! Why: the service allows 100 reads a second and some megabytes a second per shard, shared by all who read it, and
 //! every pull costs both sides. A shard that has a backlog is read without a pause, one that has caught up in quiet
 //! steps, one that is refused for its quota less and less often until the quota is enough.
-//! Invariants: 1. two pulls are at least [`GAP`] apart. 2. a pull that came back full is followed at once. 3. sizes are
-//! those before an SPL filter: that is what the service counts.
+//! Invariants: 1. no more than a hundred pulls begin in any second: [`BURST`] at most, without a pause between them, in each
+//! [`WINDOW`]. Evenly spaced, each would cost a wake of its own, and find the caches cold. 2. a pull that came back full is
+//! followed at once. 3. sizes are those before an SPL filter: that is what the service counts.
 //! Bounds: pauses of at most five `fetch_interval`s, or [`VALVE_MAX`] where the quota is used up.
 //! Driven by: `shard`. Spec: read limits per shard; codes `ReadQuotaExceed`, `ShardReadQuotaExceed`.
 
@@ -14,8 +15,15 @@ use crate::proto::backoff::Backoff;
 use crate::proto::sls::api::pull_head::PullHead;
 use crate::proto::time::Instant;
 
-/// Shortest time between two pulls.
-pub(super) const GAP: Duration = Duration::from_millis(10);
+/// Pulls of one window.
+const BURST: u32 = 10;
+/// From the first pull of a window on. Eleven of these hold 110 pulls and take 1,232 ms, and at the ends of a second can
+/// lie the pulls of two windows that are cut: nine whole ones and those two are a hundred.
+const WINDOW: Duration = Duration::from_millis(112);
+/// A pull that may begin within this time is as good as under way.
+pub(super) const SOON: Duration = Duration::from_millis(10);
+/// Shorter distances of pulls than this are no slowing down.
+const VALVE_SHUT: Duration = Duration::from_millis(10);
 /// Empty pulls after which the pause begins to grow.
 const CALM_PULLS: u32 = 10;
 /// Waits after a failed pull: about this long at first, doubling up to the maximum.
@@ -43,6 +51,9 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Pace {
     not_before: Instant,
+    /// When the first pull of the present window began, and how many did.
+    window: Instant,
+    begun: u32,
     backoff: Backoff,
     /// It is the end of a pause after the end of the data, and not of a wait after trouble.
     rests: bool,
@@ -58,6 +69,8 @@ impl Pace {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
         Self {
             not_before: now,
+            window: now,
+            begun: 0,
             rests: false,
             backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX, seed),
             calm: 0,
@@ -68,7 +81,16 @@ impl Pace {
 
     /// No pull before this moment.
     pub(super) fn not_before(&self) -> Instant {
-        self.not_before
+        if self.begun < BURST { self.not_before } else { self.not_before.max(self.window + WINDOW) }
+    }
+
+    /// A pull begins.
+    pub(super) fn begins(&mut self, now: Instant) {
+        if now >= self.window + WINDOW {
+            self.window = now;
+            self.begun = 0;
+        }
+        self.begun += 1;
     }
 
     /// Nothing was wrong: a pull may begin.
@@ -118,7 +140,7 @@ impl Pace {
     ) {
         self.backoff.reset();
         self.valve -= self.valve / 8;
-        if self.valve < GAP {
+        if self.valve < VALVE_SHUT {
             self.valve = Duration::ZERO;
             self.tight_since = None;
         }
@@ -129,7 +151,7 @@ impl Pace {
             self.calm = if head.count == 0 { self.calm.saturating_add(1) } else { 0 };
             fetch_interval * (1 + self.calm.saturating_sub(CALM_PULLS)).min(5)
         };
-        self.not_before = (now + pause).max(asked.began + GAP.max(self.valve));
+        self.not_before = (now + pause).max(asked.began + self.valve);
         self.rests = !pause.is_zero() && self.valve.is_zero();
     }
 }
@@ -189,10 +211,50 @@ mod tests {
     }
 
     #[test]
-    fn a_full_or_large_answer_is_followed_at_once_but_never_faster_than_the_limit() {
+    fn a_full_or_large_answer_is_followed_at_once() {
         for full in [head(100, 1_000), head(3, 900_000), head(7, 600_000)] {
-            assert_eq!(pause(&mut pace(), &full, true), Duration::from_millis(8));
+            assert_eq!(pause(&mut pace(), &full, true), Duration::ZERO);
         }
+    }
+
+    proptest::proptest! {
+        /// However long answers take, and whatever comes between them: trouble, rests, attempts at once.
+        #[test]
+        fn no_second_sees_more_than_a_hundred_pulls(steps in proptest::collection::vec((0..4_u8, 0..40_u64), 400)) {
+            let (mut pace, mut now) = (pace(), START);
+            let mut began = std::collections::VecDeque::new();
+            for (what, ms) in steps {
+                now = now.max(pace.not_before());
+                pace.begins(now);
+                began.push_back(now);
+                while began.front().is_some_and(|first| *first + Duration::from_secs(1) <= now) {
+                    began.pop_front();
+                }
+                proptest::prop_assert!(began.len() <= 100, "{} pulls in a second", began.len());
+                let asked = asked(now);
+                now = now + Duration::from_millis(ms / 8);
+                match what {
+                    0 => pace.again(now),
+                    1 if ms > 36 => { pace.failed(now, Duration::ZERO); }
+                    _ => pace.answered(now, asked, &head(100, 900_000), (true, false), INTERVAL),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_backlog_is_read_in_bursts_and_at_nine_tenths_of_the_limit() {
+        let (mut pace, mut now, mut pulls) = (pace(), START, Vec::new());
+        while now < START + Duration::from_secs(10) {
+            now = now.max(pace.not_before());
+            pace.begins(now);
+            pulls.push(now.since(START));
+            pace.answered(now + Duration::from_millis(2), asked(now), &head(100, 900_000), (true, false), INTERVAL);
+            now = now + Duration::from_millis(2);
+        }
+        assert!((880..=900).contains(&pulls.len()), "{}", pulls.len());
+        let pauses = pulls.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(2)).count();
+        assert_eq!(pauses, pulls.len().div_ceil(BURST as usize) - 1, "a pause after each burst and nowhere else");
     }
 
     #[test]
@@ -267,7 +329,7 @@ mod tests {
             pace.answered(now, asked(now), &head(100, 900_000), (true, false), INTERVAL);
         }
         assert!(!pace.is_throttled());
-        assert_eq!(pace.not_before(), now + GAP);
+        assert_eq!(pace.not_before(), now);
     }
 
     #[test]
