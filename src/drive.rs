@@ -18,6 +18,7 @@ mod net;
 pub mod peer;
 pub mod probe;
 mod pump;
+mod reports;
 mod resolve;
 mod stdout;
 pub mod tls;

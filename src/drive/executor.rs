@@ -18,7 +18,8 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::conn::Scratch;
 use super::core::Core;
-use super::pump::{Copies, Pump, Reports};
+use super::pump::{Copies, Pump};
+use super::reports::Reports;
 use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
@@ -258,6 +259,7 @@ async fn heartbeat(room: Rc<Room>, core: usize, pulse: Arc<Pulse>, ended: Rc<Cel
             }
         }
         for pump in room.pumps.borrow().iter() {
+            pump.flush_reports();
             pump.end_taps();
         }
         if !room.watchers.borrow().is_empty() {

@@ -17,8 +17,8 @@ use crate::proto::time::Instant;
 
 /// Pulls of one window.
 const BURST: u32 = 10;
-/// From the first pull of a window on. Eleven of these hold 110 pulls and take 1,232 ms, and at the ends of a second can
-/// lie the pulls of two windows that are cut: nine whole ones and those two are a hundred.
+/// From the first pull of a window on. A second that begins within one window holds at most its ten pulls and those of the
+/// nine windows that begin in the rest of it (8 times 112 ms are 896): a hundred.
 const WINDOW: Duration = Duration::from_millis(112);
 /// A pull that may begin within this time is as good as under way.
 pub(super) const SOON: Duration = Duration::from_millis(10);
@@ -249,12 +249,22 @@ mod tests {
             now = now.max(pace.not_before());
             pace.begins(now);
             pulls.push(now.since(START));
-            pace.answered(now + Duration::from_millis(2), asked(now), &head(100, 900_000), (true, false), INTERVAL);
+            pace.answered(
+                now + Duration::from_millis(2),
+                asked(now),
+                &head(100, 900_000),
+                (true, false),
+                INTERVAL,
+            );
             now = now + Duration::from_millis(2);
         }
         assert!((880..=900).contains(&pulls.len()), "{}", pulls.len());
         let pauses = pulls.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(2)).count();
-        assert_eq!(pauses, pulls.len().div_ceil(BURST as usize) - 1, "a pause after each burst and nowhere else");
+        assert_eq!(
+            pauses,
+            pulls.len().div_ceil(BURST as usize) - 1,
+            "a pause after each burst and nowhere else"
+        );
     }
 
     #[test]
