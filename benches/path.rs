@@ -381,7 +381,11 @@ fn main() {
         path.frame.len() as f64 / by_aws,
         path.frame.len() as f64 / by_ring
     );
-    println!("floor {:.0} raw MB per CPU-s, each stage alone {:.0}", 1e6 * megabytes / floor, 1e6 * megabytes / alone);
+    println!(
+        "floor {:.0} raw MB per CPU-s, each stage alone {:.0}",
+        1e6 * megabytes / floor,
+        1e6 * megabytes / alone
+    );
     for (form, whole) in rates {
         println!(
             "path, {form}: {:.0} raw MB per CPU-s, {:.2} of the floor of HEC, {:.2} of the sum of its stages alone",
