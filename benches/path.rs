@@ -283,7 +283,7 @@ fn cost_after_pauses(mut work: impl FnMut()) -> f64 {
     let clock = CpuTime;
     let mut costs: Vec<f64> = (0..21)
         .map(|_| {
-            std::thread::sleep(PAUSE);
+            std::thread::park_timeout(PAUSE);
             let start = clock.start();
             work();
             clock.end(start) as f64 / 1_000.0
