@@ -134,7 +134,8 @@ pub(super) fn rows(outcomes: &[Outcome]) -> Vec<Row> {
         row("idle, 4 shards at their end, % of one core", "<= 0.3", of(IDLE), |run| {
             (format!("{:.2}", run.percent()), run.percent() <= 0.3)
         }),
-        flat(outcomes),
+        flat(outcomes, Axis::Shards, "cost per MB from 1 to 64 shards at full speed, most over least"),
+        flat(outcomes, Axis::Spread, "cost per MB from 1 to 64 shards at 50 MB/s, most over least"),
         row("memory at the steady rate, MiB resident", "<= 40", of(STEADY), |run| {
             (mib(run.resident_peak), run.resident_peak <= 40 << 20)
         }),
@@ -169,10 +170,8 @@ fn steady(run: Option<&Outcome>) -> Row {
     })
 }
 
-fn flat(outcomes: &[Outcome]) -> Row {
-    let costs: Vec<f64> =
-        outcomes.iter().filter(|run| run.spec.axis == Axis::Shards).map(Outcome::cost).collect();
-    let what = "cost per MB from 1 to 64 shards, most over least";
+fn flat(outcomes: &[Outcome], axis: Axis, what: &str) -> Row {
+    let costs: Vec<f64> = outcomes.iter().filter(|run| run.spec.axis == axis).map(Outcome::cost).collect();
     if costs.len() < 2 {
         return absent(what, "<= 1.15", "--sweep");
     }

@@ -30,6 +30,8 @@ pub(super) enum Axis {
     None,
     /// Shards at full speed.
     Shards,
+    /// Shards that share one steady rate.
+    Spread,
     /// Bytes a second.
     Rate,
 }
@@ -128,6 +130,11 @@ pub(super) fn sweep(rate: u64, base: &Spec, volume: u64) -> Vec<Spec> {
     for rate in [1_000_000, 2_000_000, 5_000_000, 20_000_000, 50_000_000] {
         let name = format!("steady, {} MB/s", rate / 1_000_000);
         specs.push(Spec { axis: Axis::Rate, ..named(name, Load::Rate(rate)) });
+    }
+    // Shards at full speed bring more the more they are; here the work is the same.
+    for shards in [1, 4, 16, 64] {
+        let name = format!("steady, 50 MB/s over {shards} shards");
+        specs.push(Spec { shards, axis: Axis::Spread, ..named(name, Load::Rate(50_000_000)) });
     }
     let full = |name: &str| Spec { shards: 4, ..named(format!("full speed, {name}"), Load::Max(volume)) };
     for (name, batch_bytes) in [("requests of 256 KiB", 256 << 10), ("requests of 4 MiB", 4 << 20)] {

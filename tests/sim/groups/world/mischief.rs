@@ -35,12 +35,16 @@ impl World {
             let name = Some(dead.name).filter(|_| self.dice.below(2) == 0);
             self.join(name);
         } else if count > 0 && self.dice.strike(self.chances.freeze) {
-            self.outcome.freezes += 1;
-            let until = self.now + self.dice.below(3 * TIMEOUT * 1_000) * MILLI;
+            // Between the milliseconds, where nothing else happens.
+            let until = self.now + self.dice.below(3 * TIMEOUT * 1_000) * MILLI + MILLI / 2;
             // Its threads wake up one after the other.
             let apart = [0, self.dice.below(50) * MILLI];
             let first = usize::try_from(self.dice.below(2)).unwrap();
-            self.forwarders[index].frozen = [until + apart[first], until + apart[1 - first]];
+            // What it has not heard yet was put off until it wakes up: with another end, later bytes would overtake it.
+            if self.forwarders[index].frozen.iter().all(|until| *until <= self.now) {
+                self.outcome.freezes += 1;
+                self.forwarders[index].frozen = [until + apart[first], until + apart[1 - first]];
+            }
         } else if count > 1 && !self.forwarders[index].stopping && self.dice.strike(self.chances.leave) {
             self.outcome.polite_stops += 1;
             self.forwarders[index].stopping = true;
