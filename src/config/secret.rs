@@ -35,8 +35,9 @@ impl Places {
         if path.is_absolute() {
             return path.to_owned();
         }
-        if let Some(found) = self.credentials.as_ref().map(|dir| dir.join(path)).filter(|path| path.exists())
-        {
+        // Where it cannot be told, the credential is meant: what is wrong with it is what has to be said.
+        let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        if let Some(found) = self.credentials.as_ref().map(|dir| dir.join(path)).filter(is_there) {
             return found;
         }
         self.beside.as_ref().map_or_else(|| path.to_owned(), |dir| dir.join(path))

@@ -488,6 +488,12 @@ fn secrets_from_files_and_credentials() {
     let loaded = home.load_with(&toml, &[("CREDENTIALS_DIRECTORY", &directory)], &[]).unwrap();
     assert_eq!(hec(&loaded).token.expose_secret(), "from-systemd");
 
+    // Credentials that cannot be reached are not passed over in favour of a file beside the settings.
+    let unreachable = home.write("no-directory", "").display().to_string();
+    let text =
+        home.load_with(&toml, &[("CREDENTIALS_DIRECTORY", &unreachable)], &[]).unwrap_err().to_string();
+    assert!(text.contains("no-directory") && text.contains("Not a directory"), "{text}");
+
     // The later layer wins between the two spellings as well.
     let loaded = home.load_with(&toml, &[("HEC_TOKEN", "from-env")], &[]).unwrap();
     assert_eq!((hec(&loaded).token.expose_secret(), hec(&loaded).token_file.clone()), ("from-env", None));
