@@ -18,7 +18,6 @@ mod net;
 pub mod peer;
 pub mod probe;
 mod pump;
-mod reports;
 mod resolve;
 mod stdout;
 pub mod tls;

@@ -36,6 +36,8 @@ pub trait Core {
     fn handle_letter(&mut self, _now: Instant, _id: LetterId, _result: Result<(), String>) {}
     /// The deadline of `poll_timeout` has come.
     fn handle_timeout(&mut self, now: Instant);
+    /// A few times a second.
+    fn handle_beat(&mut self, _now: Instant) {}
     /// Every second or so.
     fn handle_wall_clock(&mut self, now: Instant, wall: UnixTime);
     /// Another pipeline of this executor gave memory back.
@@ -103,6 +105,10 @@ impl Core for Pipeline {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.handle_timeout(now);
+    }
+
+    fn handle_beat(&mut self, now: Instant) {
+        self.handle_beat(now);
     }
 
     fn handle_wall_clock(&mut self, now: Instant, wall: UnixTime) {

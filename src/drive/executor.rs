@@ -18,8 +18,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::conn::Scratch;
 use super::core::Core;
-use super::pump::{Copies, Pump};
-use super::reports::Reports;
+use super::pump::{Copies, Pump, Reports};
 use super::resolve::Resolver;
 use super::wait::{self, Breath, Flag, Gate};
 use super::watchdog::Pulse;
@@ -258,8 +257,8 @@ async fn heartbeat(room: Rc<Room>, core: usize, pulse: Arc<Pulse>, ended: Rc<Cel
                 pump.with(|core, now| core.handle_wall_clock(now, wall));
             }
         }
-        for pump in room.pumps.borrow().iter() {
-            pump.flush_reports();
+        for pump in room.all_pumps() {
+            pump.with(|core, now| core.handle_beat(now));
             pump.end_taps();
         }
         if !room.watchers.borrow().is_empty() {

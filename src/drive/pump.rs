@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use glommio::sync::Semaphore;
@@ -21,12 +22,11 @@ use super::clock;
 use super::conn::{self, Link};
 use super::core::Core;
 use super::executor::{Order, Room};
-use super::reports::{Outbox, Reports};
 use super::resolve::{FRESH, Routes};
 use super::wait::{self, Flag};
-use super::{PipelineId, PipelineSnapshot, Target, tls};
+use super::{ExecutorIndex, PipelineId, PipelineSnapshot, Target, tls};
 use crate::dead_letter::Mailbox;
-use crate::proto::event::{Action, DeadLetter, To};
+use crate::proto::event::{Action, DeadLetter, Report, To};
 use crate::proto::ids::{ConnId, EndpointId, RouteId};
 use crate::proto::tap::{self, FrameCopy, TapId};
 use crate::proto::time::Instant;
@@ -34,6 +34,9 @@ use crate::proto::time::Instant;
 const ACTIONS_PER_TURN: usize = 4096;
 /// Pause where a deadline stays in the past after it was handled.
 const STUCK_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where the reports of a pipeline go.
+pub(crate) type Reports = Sender<(ExecutorIndex, PipelineId, Report)>;
 
 /// Where copies of frames go. Bounded: one that does not fit is dropped, the sums in the next one tell.
 pub(crate) type Copies = async_channel::Sender<FrameCopy>;
@@ -44,7 +47,7 @@ pub(crate) struct Pump {
     id: PipelineId,
     pub(crate) room: Rc<Room>,
     core: RefCell<Box<dyn Core>>,
-    reports: Outbox,
+    reports: Reports,
     mailbox: Option<Mailbox>,
     source: Source,
     endpoints: Vec<Target>,
@@ -91,7 +94,7 @@ impl Pump {
             id,
             room: Rc::clone(room),
             core: RefCell::new(core),
-            reports: Outbox::new((room.index, id), reports),
+            reports,
             mailbox,
             source,
             endpoints,
@@ -122,7 +125,8 @@ impl Pump {
             let mut core = self.core.borrow_mut();
             let answer = event(&mut **core, clock::now());
             while let Some(report) = core.poll_report() {
-                self.reports.tell(report);
+                // Nobody listens while the process goes down.
+                let _ = self.reports.send((self.room.index, self.id, report));
             }
             while actions.len() < ACTIONS_PER_TURN
                 && let Some(action) = core.poll_action()
@@ -156,11 +160,6 @@ impl Pump {
         answer
     }
 
-    /// Tells what is safe.
-    pub(crate) fn flush_reports(&self) {
-        self.reports.flush();
-    }
-
     /// Connections to this endpoint that are made from now on use other TLS settings.
     pub(crate) fn renew_tls(&self, endpoint: EndpointId, client: tls::Client) {
         if let Some(target) = self.endpoints.get(usize::from(endpoint.0)) {
@@ -190,7 +189,6 @@ impl Pump {
     /// Ends everything; the core is not asked.
     pub(crate) fn stop(&self) {
         self.stopped.set(true);
-        self.reports.flush();
         for link in std::mem::take(&mut *self.links.borrow_mut()).into_values() {
             link.close.raise();
         }

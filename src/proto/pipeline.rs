@@ -275,6 +275,14 @@ impl Pipeline {
         self.run(now);
     }
 
+    /// A few times a second: what has become safe since then is told. With each acknowledgement it would wake the control
+    /// plane, which saves it every few seconds.
+    pub fn handle_beat(&mut self, _now: Instant) {
+        for shard in &mut self.shards {
+            shard.tell_safe(&mut self.cx);
+        }
+    }
+
     /// The wall clock, about once a second.
     pub fn handle_wall_clock(&mut self, now: Instant, wall: UnixTime) {
         self.source.set_wall_clock(now, wall);
@@ -462,18 +470,11 @@ impl Pipeline {
         self.cx.settled = settled;
     }
 
-    /// Reports safe positions and removes shards that are done.
+    /// Notes safe positions and removes shards that are done.
     fn retire(&mut self, now: Instant) {
         let mut at = 0;
         while let Some(shard) = self.shards.get_mut(at) {
-            if let Some(safe) = shard.poll_safe(now, &mut self.cx) {
-                self.cx.reports.push_back(Report::Safe {
-                    shard: shard.id(),
-                    epoch: shard.epoch(),
-                    cursor: safe.cursor,
-                    cursor_time: safe.cursor_time,
-                });
-            }
+            shard.note_safe(now, &mut self.cx);
             if shard.is_drained() && !self.sink.carries(shard.id()) {
                 let (id, epoch) = (shard.id(), shard.epoch());
                 self.remove(now, id, None);
@@ -510,11 +511,14 @@ impl Pipeline {
         matches!(self.fence, Fence::Until(until) if until <= now) && !planted(Bug::NoFence)
     }
 
-    /// Takes a shard out; its frames that no connection has begun are forgotten.
+    /// Takes a shard out, its last safe position first; its frames that no connection has begun are forgotten.
     fn remove(&mut self, now: Instant, id: ShardId, epoch: Option<Epoch>) {
         let of = |shard: &Shard| shard.id() == id && epoch.is_none_or(|epoch| shard.epoch() == epoch);
         if let Some(at) = self.shards.iter().position(of) {
             let mut shard = self.shards.remove(at);
+            if !planted(Bug::LastIsNotTold) {
+                shard.tell_safe(&mut self.cx);
+            }
             shard.close(&mut self.cx);
             self.sink.forget(now, id, shard.epoch(), &mut self.cx);
             self.letters.forget(id, shard.epoch(), &mut self.cx);

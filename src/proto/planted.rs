@@ -148,6 +148,8 @@ bugs! {
     LeaseNeverEnds in "sls/lease",
     /// A shard is left out of the heartbeat before its last checkpoint is saved: the next consumer repeats.
     ReleasesUnsaved in "sls/lease/work",
+    /// The last safe position of a shard is not told before the news that it is drained: what was behind it comes twice.
+    LastIsNotTold in "pipeline",
     /// A shard that drains is left out of the heartbeat: two consumers work on it.
     DrainingIsNotListed in "sls/lease/beat",
     /// Heartbeats end with the order to stop, not with the last checkpoint.

@@ -68,6 +68,7 @@ impl Engine {
 
     fn drain(&mut self) {
         loop {
+            self.pipeline.handle_beat(self.now);
             while let Some(report) = self.pipeline.poll_report() {
                 match report {
                     Report::Safe { .. } => self.safe += 1,

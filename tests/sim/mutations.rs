@@ -66,7 +66,9 @@ fn home(bug: Bug) -> In {
         Bug::AnswersAreCumulative | Bug::SessionEndCounts | Bug::RefusalCounts | Bug::RefusedIsForgotten => {
             In::Relp
         }
-        Bug::ReleasesUnsaved | Bug::DrainingIsNotListed | Bug::StopEndsHeartbeats => In::Polite,
+        Bug::ReleasesUnsaved | Bug::LastIsNotTold | Bug::DrainingIsNotListed | Bug::StopEndsHeartbeats => {
+            In::Polite
+        }
         Bug::NoFence
         | Bug::KeepsLostShards
         | Bug::LostFramesGoAgain

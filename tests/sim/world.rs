@@ -24,6 +24,8 @@ use crate::syslog::Receiver;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
+/// As the drivers beat.
+const BEAT: u64 = 200 * MILLI;
 /// Faults strike for this long.
 const STORM: u64 = 90 * SECOND;
 /// After the storm everything has to be done within this time: ack time-outs take 300 s, several in a row.
@@ -80,6 +82,8 @@ enum Event {
     ToClient(u64, ConnId, Vec<u8>),
     Routes(u64, EndpointId, bool),
     Readable,
+    /// The driver's heartbeat.
+    Beat,
     Mischief,
     Assign(u64, u32),
     /// A record is on its way to the disk: its answer, and whether the disk is full.
@@ -205,6 +209,7 @@ impl World {
         };
         world.start_process();
         world.at(0, Event::Readable);
+        world.at(0, Event::Beat);
         world.at(500 * MILLI, Event::Mischief);
         world
     }
@@ -508,6 +513,10 @@ impl World {
                     let result = if full { Err("no space left on device".into()) } else { Ok(()) };
                     self.pipeline.handle_letter(now, id, result);
                 }
+            }
+            Event::Beat => {
+                self.pipeline.handle_beat(Instant(self.now));
+                self.at(BEAT, Event::Beat);
             }
             Event::Readable => {
                 for shard in &mut self.sls.shards {

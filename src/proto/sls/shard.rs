@@ -95,6 +95,8 @@ pub struct Shard {
     end_seen: EndSeen,
     safe_time: Option<u64>,
     safe_moved: Instant,
+    /// The last position that may be saved, until it is told.
+    untold: Option<SafeCursor>,
     /// No credit for a frame; waits for memory to come back.
     blocked: bool,
     /// No credit for a pull; waits for memory to come back.
@@ -154,6 +156,7 @@ impl Shard {
             end_seen: EndSeen::Ahead,
             safe_time: None,
             safe_moved: now,
+            untold: None,
             blocked: false,
             starved: false,
         }
@@ -379,8 +382,21 @@ impl Shard {
         moved
     }
 
+    /// Looks what may be saved by now; it is told with [`Self::tell_safe`].
+    pub fn note_safe(&mut self, now: Instant, cx: &mut Context) {
+        let moved = self.poll_safe(now, cx);
+        self.untold = moved.or_else(|| self.untold.take());
+    }
+
+    /// Reports the last safe position, unless that has been done.
+    pub fn tell_safe(&mut self, cx: &mut Context) {
+        if let Some(SafeCursor { cursor, cursor_time }) = self.untold.take() {
+            cx.reports.push_back(Report::Safe { shard: self.id, epoch: self.epoch, cursor, cursor_time });
+        }
+    }
+
     /// The position that may be committed, when it moved.
-    pub fn poll_safe(&mut self, now: Instant, cx: &mut Context) -> Option<SafeCursor> {
+    fn poll_safe(&mut self, now: Instant, cx: &mut Context) -> Option<SafeCursor> {
         let histogram = &mut cx.counters.end_to_end_seconds;
         let moved = self.ledger.poll_safe(|pulled| {
             if pulled.records > 0 {
@@ -506,6 +522,7 @@ impl Shard {
 
     /// The position is of no use any more; the control plane finds another one.
     fn expire(&mut self, cursor: Cursor, refused: bool, around: &mut Around<'_>) {
+        self.tell_safe(around.cx);
         self.phase = Phase::Expired;
         around.cx.reports.push_back(Report::CursorExpired {
             shard: self.id,

@@ -358,6 +358,7 @@ impl World {
         loop {
             self.actions += 1;
             assert!(self.actions < ACTIONS_MAX, "one event leads to actions without an end");
+            self.pipeline.handle_beat(self.now());
             if let Some(report) = self.pipeline.poll_report() {
                 self.report(&report);
             } else if let Some(action) = self.pipeline.poll_action() {

@@ -23,6 +23,8 @@ use crate::sls::Sls;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
+/// As the drivers beat.
+const BEAT: u64 = 200 * MILLI;
 /// Faults strike for this long.
 const STORM: u64 = 80 * SECOND;
 /// After the storm everything has to be done within this time.
@@ -115,6 +117,8 @@ enum Event {
     Call(u64, CallId, Call, bool),
     Reply(u64, CallId, Result<Reply, CallError>),
     Readable,
+    /// The heartbeat of all drivers.
+    Beat,
     Mischief,
 }
 
@@ -128,7 +132,7 @@ impl Event {
             | Self::Routes(of, ..)
             | Self::Command(of, _) => Some((*of, DATA)),
             Self::Report(of, _) | Self::Reply(of, ..) => Some((*of, CONTROL)),
-            Self::ToServer(..) | Self::Call(..) | Self::Readable | Self::Mischief => None,
+            Self::ToServer(..) | Self::Call(..) | Self::Readable | Self::Beat | Self::Mischief => None,
         }
     }
 }
@@ -219,6 +223,7 @@ impl World {
             world.join(None);
         }
         world.at(0, Event::Readable);
+        world.at(0, Event::Beat);
         world.at(500 * MILLI, Event::Mischief);
         world
     }
@@ -328,6 +333,12 @@ impl World {
                     let wait = self.latency();
                     self.at(wait, Event::Reply(of, id, result));
                 }
+            }
+            Event::Beat => {
+                for forwarder in self.forwarders.iter_mut().filter(|f| f.frozen[DATA] <= self.now) {
+                    forwarder.pipeline.handle_beat(now);
+                }
+                self.at(BEAT, Event::Beat);
             }
             Event::Readable => {
                 for (shard, (_, _, readonly)) in self.sls.shards.iter_mut().zip(&self.shape) {
