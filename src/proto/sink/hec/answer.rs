@@ -218,8 +218,13 @@ mod tests {
             read(200, r#"{"text":"queue is approaching its capacity","code":24}"#),
             Judgement::Taken { ack_id: None, slow_down: true }
         );
+        // A number, whatever its sign (RFC 8259, section 6).
+        assert_eq!(read(200, r#"{"code":-0}"#), Judgement::Taken { ack_id: None, slow_down: false });
         for body in [
             "",
+            r#"{"text":"Success","code":-1}"#,
+            r#"{"text":"Success","code":0.0}"#,
+            r#"{"text":"Success","code":"0"}"#,
             "<html>welcome</html>",
             r#"{"text":"Success"}"#,
             r#"{"code":17,"text":"HEC is healthy"}"#,
