@@ -367,8 +367,8 @@ pub enum Verify {
     Full,
     /// Chain, not the name.
     Ca,
-    /// SHA-256 of the certificate itself, nothing else.
-    Fingerprint([u8; 32]),
+    /// SHA-256 of the certificate itself, one of these, nothing else.
+    Fingerprint(Vec<[u8; 32]>),
     /// Nothing: warned about at every start.
     Off,
 }

@@ -321,7 +321,14 @@ fn rules_of_a_sink_that_is_used() {
     let pin: String = (0..32).map(|_| "AB:").collect();
     let loaded =
         with_file(&format!("{MINIMUM}verify = \"fingerprint:{}\"\n", pin.trim_end_matches(':'))).unwrap();
-    assert_eq!(hec(&loaded).tls.verify, Verify::Fingerprint([0xAB; 32]));
+    assert_eq!(hec(&loaded).tls.verify, Verify::Fingerprint(vec![[0xAB; 32]]));
+    let two = format!("{MINIMUM}verify = \"fingerprint:{}, {}\"\n", "ab".repeat(32), "01:".repeat(32));
+    assert_eq!(hec(&with_file(&two).unwrap()).tls.verify, Verify::Fingerprint(vec![[0xAB; 32], [1; 32]]));
+    for bad in
+        [two.replace("01:", "0:"), two.replace("ab", "zb"), two.replace("ab", "abc"), two.replace(", ", ",,")]
+    {
+        assert!(mistakes(&bad).contains("hec.verify"), "{bad}");
+    }
     let loaded = with_file(&format!("{MINIMUM}verify = \"off\"\n")).unwrap();
     assert!(loaded.config.warnings[0].contains("verify = \"off\""));
 }

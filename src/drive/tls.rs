@@ -38,15 +38,15 @@ use crate::proto::event::{Closed, ClosedKind};
 pub(crate) const SENDABLE_BYTES_MAX: usize = 320 * 1024;
 
 /// How the peer's certificate is judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
     /// Chain and name.
     #[default]
     Full,
     /// Chain only: the name is not compared.
     Ca,
-    /// The certificate has exactly this SHA-256; nothing else counts.
-    Fingerprint([u8; 32]),
+    /// The certificate has exactly one of these SHA-256; nothing else counts.
+    Fingerprint(Vec<[u8; 32]>),
     /// Whatever it shows is taken.
     Off,
 }
@@ -128,7 +128,7 @@ impl Client {
         let name = ServerName::try_from(server_name.trim_matches(['[', ']']).to_owned())
             .map_err(|_| TlsError::ServerName { name: server_name.to_owned() })?;
         let provider = Arc::new(fastest());
-        let judge = Judge::new(spec, spec.verify, Arc::clone(&provider))?;
+        let judge = Judge::new(spec, spec.verify.clone(), Arc::clone(&provider))?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .dangerous()
@@ -257,8 +257,8 @@ thread_local! {
 
 impl Judge {
     fn new(spec: &TlsSpec, verify: Verify, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let spec = TlsSpec { verify, ..spec.clone() };
-        let named = match (&spec.ca_file, verify) {
+        let spec = TlsSpec { verify: verify.clone(), ..spec.clone() };
+        let named = match (&spec.ca_file, &verify) {
             (Some(path), Verify::Full | Verify::Ca) => certificates("ca_file", path)?,
             _ => Vec::new(),
         };
@@ -272,9 +272,9 @@ impl Judge {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        match self.verify {
+        match &self.verify {
             Verify::Off => Ok(()),
-            Verify::Fingerprint(known) if cert::fingerprint(leaf) == known => Ok(()),
+            Verify::Fingerprint(known) if known.contains(&cert::fingerprint(leaf)) => Ok(()),
             Verify::Fingerprint(_) => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
             }

@@ -98,7 +98,8 @@ fn tls(detail: &str, peer: &Peer) -> Advice {
     }
     if peer.pins && has(&["fingerprint", "pinned"]) {
         let todo = format!(
-            "if its certificate was renewed: set the new [{table}] verify; else somebody is in between"
+            "if it is another endpoint, or its certificate was renewed: add its fingerprint to [{table}] verify, with a comma; else \
+             somebody is in between"
         );
         return Advice::new("tls-pin", "shows another certificate than the pinned one", todo);
     }

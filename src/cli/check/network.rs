@@ -93,10 +93,10 @@ impl Peer<'_> {
             }
         };
         let Some(leaf) = shown.chain.first() else { return false };
-        let verdict = match tls.verify {
+        let verdict = match &tls.verify {
             Verify::Full => shown.full.clone(),
             Verify::Ca => shown.ca.clone(),
-            Verify::Fingerprint(known) if known == leaf.fingerprint => Ok(()),
+            Verify::Fingerprint(known) if known.contains(&leaf.fingerprint) => Ok(()),
             Verify::Fingerprint(_) => {
                 Err(format!("certificate does not have the fingerprint in the settings: {}", leaf.text))
             }
@@ -127,7 +127,9 @@ impl Peer<'_> {
         } else if shown.ca.is_ok() {
             ways.push("verify = \"ca\" would take it (the name is not in it)".to_owned());
         }
-        ways.push(format!("compared out of band, verify = \"fingerprint:{pin}\" pins it"));
+        ways.push(format!(
+            "compared out of band, verify = \"fingerprint:{pin}\" pins it (several with commas)"
+        ));
         ways.join("; ")
     }
 

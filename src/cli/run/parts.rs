@@ -246,10 +246,10 @@ pub(in crate::cli) fn tls(tls: &TlsConfig) -> TlsSpec {
         ca_file: tls.ca_file.clone(),
         client_cert: tls.client_cert.clone(),
         client_key: tls.client_key.clone(),
-        verify: match tls.verify {
+        verify: match &tls.verify {
             Verify::Full => drive::Verify::Full,
             Verify::Ca => drive::Verify::Ca,
-            Verify::Fingerprint(digest) => drive::Verify::Fingerprint(digest),
+            Verify::Fingerprint(known) => drive::Verify::Fingerprint(known.clone()),
             Verify::Off => drive::Verify::Off,
         },
     }

@@ -239,10 +239,10 @@ impl Checker<'_> {
                 ));
                 Verify::Off
             }
-            other => other.strip_prefix("fingerprint:").and_then(fingerprint).map_or_else(
+            other => other.strip_prefix("fingerprint:").and_then(fingerprints).map_or_else(
                 || {
                     let allowed =
-                        "\"full\", \"ca\", \"fingerprint:SHA256\" (64 hex digits, colons allowed), \"off\"";
+                        "\"full\", \"ca\", \"fingerprint:SHA256\" (64 hex digits, colons allowed; several with commas), \"off\"";
                     self.wrong(at, "verify", "no such check", Some(allowed), None);
                     Verify::Full
                 },
@@ -419,6 +419,11 @@ fn offset_secs(text: &str) -> Option<i32> {
         text.parse().ok().filter(|number: &i32| digits && *number <= max)
     };
     Some(sign * (number(hours, 23)? * 3_600 + number(minutes, 59)? * 60))
+}
+
+/// One for each certificate: of several indexers, or the old and the new one of a renewal.
+fn fingerprints(text: &str) -> Option<Vec<[u8; 32]>> {
+    text.split(',').map(|one| fingerprint(one.trim())).collect()
 }
 
 fn fingerprint(text: &str) -> Option<[u8; 32]> {

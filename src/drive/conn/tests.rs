@@ -301,7 +301,7 @@ fn ten_megabytes_come_back_over_tls() {
         let mut stream = rustls::StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
         echo(&mut stream)
     });
-    let rig = Rig::new(with_tls(plain(address), Verify::Fingerprint(digest)), TOTAL);
+    let rig = Rig::new(with_tls(plain(address), Verify::Fingerprint(vec![digest])), TOTAL);
     assert_eq!(rig.next(), Seen::Routes(Ok(1)));
     assert_eq!(rig.next(), Seen::Connected);
     assert_eq!(rig.next(), Seen::Echoed);
@@ -334,7 +334,7 @@ fn a_proxy_is_asked_for_a_tunnel_to_the_source() {
         let mut stream = rustls::StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
         (String::from_utf8(request).unwrap(), echo(&mut stream).0)
     });
-    let mut target = with_tls(plain(address), Verify::Fingerprint(digest));
+    let mut target = with_tls(plain(address), Verify::Fingerprint(vec![digest]));
     target.host = "project.cn-hangzhou.log.aliyuncs.com".to_owned();
     target.port = 443;
     let authorization = Some("Basic dTpw".to_owned().into());
@@ -449,7 +449,7 @@ fn tls_without_close_notify_is_not_an_end_in_order() {
             }
             let _ = std::io::copy(&mut stream.sock, &mut std::io::sink());
         });
-        let why = Rig::new(with_tls(plain(address), Verify::Fingerprint(digest)), 1000).closed();
+        let why = Rig::new(with_tls(plain(address), Verify::Fingerprint(vec![digest])), 1000).closed();
         assert_eq!(why.kind, if polite { ClosedKind::Eof } else { ClosedKind::Reset }, "{why:?}");
         server.join().unwrap();
     }

@@ -179,10 +179,12 @@ fn fingerprint_and_off_need_no_roots() {
     let pki = Pki::new(&["siem.example"]);
     let right = cert::fingerprint(&pki.server_der);
     let spec = |verify| TlsSpec { verify, ..TlsSpec::default() };
-    connect(&spec(Verify::Fingerprint(right)), "x", pki.server(false, &version::TLS13)).unwrap();
+    connect(&spec(Verify::Fingerprint(vec![[7; 32], right])), "x", pki.server(false, &version::TLS13))
+        .unwrap();
     connect(&spec(Verify::Off), "x", pki.server(false, &version::TLS12)).unwrap();
     let closed =
-        connect(&spec(Verify::Fingerprint([7; 32])), "x", pki.server(false, &version::TLS12)).unwrap_err();
+        connect(&spec(Verify::Fingerprint(vec![[7; 32], [8; 32]])), "x", pki.server(false, &version::TLS12))
+            .unwrap_err();
     assert!(closed.detail.starts_with("certificate does not have the fingerprint"), "{}", closed.detail);
     assert!(closed.detail.contains(&cert::fingerprint_text(&right)), "{}", closed.detail);
 }

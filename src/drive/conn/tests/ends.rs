@@ -148,7 +148,7 @@ fn over_tls_our_end_is_close_notify_and_fin_and_the_peers_fin_is_waited_for() {
             assert_eq!(stream.sock.read(&mut [0; 10]).unwrap(), 0);
             total
         });
-        let target = with_tls(plain(address), Verify::Fingerprint(digest));
+        let target = with_tls(plain(address), Verify::Fingerprint(vec![digest]));
         let (executors, heard) = start_half(target, TOTAL, 300_001, Action::Finish(CONN));
         let told = to_the_end(&heard);
         let [Told::Connected, Told::Finished, Told::Ledger(ledger), Told::Closed(why)] = told.as_slice()
