@@ -433,7 +433,7 @@ fn list_of(raw: &Raw) -> Vec<String> {
 pub(super) fn builtin(key: &Key) -> Option<Raw> {
     static BUILTIN: LazyLock<Settings> = LazyLock::new(|| {
         let mut settings = Settings::default();
-        settings.read_toml(&super::defaults(), &|_| Origin::Default);
+        settings.read_toml(&super::load::defaults(), &|_| Origin::Default);
         settings
     });
     BUILTIN.at(None, key).map(|setting| setting.raw.clone())

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
+use super::load::{DEFAULT_TOML, defaults};
+use super::raw::Settings;
 use super::*;
 
 mod secrets;

@@ -13,6 +13,7 @@ mod body;
 mod pace;
 mod pull;
 mod resend;
+mod safe;
 
 use core::time::Duration;
 
@@ -20,6 +21,7 @@ use self::body::{Body, Entered, Filled};
 use self::pace::Pace;
 use self::pull::{Pull, PullEvent, Want};
 use self::resend::Resend;
+use self::safe::Safe;
 use crate::proto::context::{Context, Trouble, shard_scope};
 use crate::proto::counters::ShardGauge;
 use crate::proto::event::{Action, Cause, Closed, Refusal, Report, To};
@@ -27,7 +29,7 @@ use crate::proto::flow::{Credit, Flow};
 use crate::proto::format::Encoder;
 use crate::proto::frame::Frame;
 use crate::proto::ids::{ConnId, Cursor, Epoch, PullId, ShardId};
-use crate::proto::ledger::{Ledger, Pulled, Ranges, SafeCursor};
+use crate::proto::ledger::{Ledger, Pulled, Ranges};
 use crate::proto::planted::{Bug, planted};
 use crate::proto::sls::api::pull_head::PullHead;
 use crate::proto::sls::body::{BodyError, Compression, Decompressor};
@@ -62,17 +64,6 @@ struct Ready {
     asked: pace::Asked,
 }
 
-/// What is known about the end of the shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndSeen {
-    /// There is more to pull, as far as is known.
-    Ahead,
-    /// The cursor stands at the end.
-    Reached,
-    /// It does, and that was reported as safe.
-    Reported,
-}
-
 /// One holding of a shard.
 pub struct Shard {
     id: ShardId,
@@ -92,11 +83,7 @@ pub struct Shard {
     slowed: bool,
     /// Empty pulls in a row that moved nothing.
     bare: u32,
-    end_seen: EndSeen,
-    safe_time: Option<u64>,
-    safe_moved: Instant,
-    /// The last position that may be saved, until it is told.
-    untold: Option<SafeCursor>,
+    safe: Safe,
     /// No credit for a frame; waits for memory to come back.
     blocked: bool,
     /// No credit for a pull; waits for memory to come back.
@@ -153,10 +140,7 @@ impl Shard {
             trouble: Trouble::default(),
             slowed: false,
             bare: 0,
-            end_seen: EndSeen::Ahead,
-            safe_time: None,
-            safe_moved: now,
-            untold: None,
+            safe: Safe::new(now),
             blocked: false,
             starved: false,
         }
@@ -299,7 +283,7 @@ impl Shard {
     fn expects_more(&self, now: Instant) -> bool {
         let soon = self.pace.not_before() <= now + pace::SOON && self.wants_pull();
         let asked = self.pull.is_busy() || soon;
-        let ahead = self.end_seen == EndSeen::Ahead && self.phase == Phase::Working && !self.starved;
+        let ahead = self.safe.is_more_ahead() && self.phase == Phase::Working && !self.starved;
         self.ready.is_some() || (ahead && asked && self.resend.is_none())
     }
 
@@ -384,54 +368,18 @@ impl Shard {
 
     /// Looks what may be saved by now; it is told with [`Self::tell_safe`].
     pub fn note_safe(&mut self, now: Instant, cx: &mut Context) {
-        let moved = self.poll_safe(now, cx);
-        self.untold = moved.or_else(|| self.untold.take());
+        self.safe.note(now, &mut self.ledger, &self.cursor, cx);
     }
 
     /// Reports the last safe position, unless that has been done.
     pub fn tell_safe(&mut self, cx: &mut Context) {
-        if let Some(SafeCursor { cursor, cursor_time }) = self.untold.take() {
-            cx.reports.push_back(Report::Safe { shard: self.id, epoch: self.epoch, cursor, cursor_time });
-        }
-    }
-
-    /// The position that may be committed, when it moved.
-    fn poll_safe(&mut self, now: Instant, cx: &mut Context) -> Option<SafeCursor> {
-        let histogram = &mut cx.counters.end_to_end_seconds;
-        let moved = self.ledger.poll_safe(|pulled| {
-            if pulled.records > 0 {
-                histogram.observe(now.since(pulled.at));
-            }
-        });
-        if let Some(safe) = moved {
-            self.safe_moved = now;
-            self.safe_time = safe.cursor_time.or(self.safe_time);
-            if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
-                self.end_seen = EndSeen::Reported;
-            }
-            return Some(safe);
-        }
-        // The end of a shard is reported although no record leads there: a read-only shard is released by a
-        // commit of its end, even if it never held anything for this consumer.
-        if self.end_seen == EndSeen::Reached && self.ledger.is_empty() {
-            self.end_seen = EndSeen::Reported;
-            return Some(SafeCursor { cursor: self.cursor.clone(), cursor_time: self.safe_time });
-        }
-        None
+        self.safe.tell(self.id, self.epoch, cx);
     }
 
     /// For metrics.
     pub fn gauge(&self, now: Instant, wall: UnixTime, sink_holds: bool) -> ShardGauge {
-        let caught_up = self.end_seen != EndSeen::Ahead && self.ledger.is_empty();
-        let oldest = self.safe_time.or_else(|| self.ledger.oldest().and_then(|pulled| pulled.next_time));
-        let lag = oldest.map_or(0, |time| wall.as_secs().saturating_sub(time));
-        let pending = if self.ledger.is_empty() { 0 } else { now.since(self.safe_moved).as_secs() };
-        ShardGauge {
-            shard: self.id,
-            lag_seconds: if caught_up { 0 } else { lag },
-            pending_seconds: pending,
-            held: self.is_held(sink_holds),
-        }
+        let (lag_seconds, pending_seconds) = self.safe.lag(now, wall, &self.ledger);
+        ShardGauge { shard: self.id, lag_seconds, pending_seconds, held: self.is_held(sink_holds) }
     }
 
     /// True while it cannot go on without an operator or the sink.
@@ -541,7 +489,7 @@ impl Shard {
             return;
         }
         let mut raw = around.source.take_raw();
-        let checked = check_body(&head, &compressed, &mut raw, around);
+        let checked = body::check(&head, &compressed, &mut raw, around);
         around.source.give_buffer(compressed);
         let (records, tails) = match checked {
             Ok(checked) => checked,
@@ -599,11 +547,7 @@ impl Shard {
         let next = head.next_cursor.clone();
         let moved = next != self.cursor;
         let at_end = head.end_of_cursor || (records == 0 && !moved);
-        self.end_seen = match self.end_seen {
-            _ if !at_end => EndSeen::Ahead,
-            EndSeen::Reported if !moved => EndSeen::Reported,
-            _ => EndSeen::Reached,
-        };
+        self.safe.answered(at_end, moved);
         if !moved && records == 0 {
             self.bare = self.bare.saturating_add(1);
             self.finish_at_end(&next);
@@ -614,9 +558,8 @@ impl Shard {
         if planted(Bug::CursorStays) {
             self.cursor = from.clone();
         }
-        let was_idle = self.ledger.is_empty();
-        if was_idle {
-            self.safe_moved = now;
+        if self.ledger.is_empty() {
+            self.safe.begins(now);
         }
         self.finish_at_end(&next);
         let pulled = Pulled { from, next, next_time: head.cursor_time, records, at: now };
@@ -673,24 +616,6 @@ pub struct Batch {
     pub bytes: usize,
     /// A frame goes out at this age although it is not full.
     pub age: Duration,
-}
-
-/// Decompresses into `raw` and counts the records.
-fn check_body(
-    head: &PullHead,
-    compressed: &[u8],
-    raw: &mut Vec<u8>,
-    around: &mut Around<'_>,
-) -> Result<(u32, wire::Tails), BodyError> {
-    let raw_size = usize::try_from(head.raw_size).unwrap_or(usize::MAX);
-    let limit = usize::try_from(around.source.raw_limit(around.flow)).unwrap_or(usize::MAX);
-    around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
-    let mut tails = wire::Tails::default();
-    let shape = wire::survey(raw, &mut tails).map_err(|error| BodyError::Wire(error.to_string()))?;
-    if u64::from(shape.groups) != head.count && !planted(Bug::ShortBodyIsUsed) {
-        return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
-    }
-    Ok((shape.records, tails))
 }
 
 fn push_filled(filling: &mut Option<Frame>, push: &mut impl FnMut(Frame)) {

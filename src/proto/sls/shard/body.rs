@@ -13,8 +13,29 @@ use crate::proto::format::hec::RecordContext;
 use crate::proto::frame::{Frame, Segment};
 use crate::proto::ids::{Cursor, Epoch, PullId, ShardId};
 use crate::proto::ledger::Ranges;
+use crate::proto::planted::{Bug, planted};
+use crate::proto::sls::api::pull_head::PullHead;
+use crate::proto::sls::body::BodyError;
 use crate::proto::sls::source::Source;
-use crate::proto::sls::wire::{Fault, Position, Tails, WireError};
+use crate::proto::sls::wire::{Fault, Position, Tails, WireError, survey};
+
+/// Decompresses into `raw` and counts the records.
+pub(super) fn check(
+    head: &PullHead,
+    compressed: &[u8],
+    raw: &mut Vec<u8>,
+    around: &mut Around<'_>,
+) -> Result<(u32, Tails), BodyError> {
+    let raw_size = usize::try_from(head.raw_size).unwrap_or(usize::MAX);
+    let limit = usize::try_from(around.source.raw_limit(around.flow)).unwrap_or(usize::MAX);
+    around.decompressor.decompress(head.compression, compressed, raw_size, limit, raw)?;
+    let mut tails = Tails::default();
+    let shape = survey(raw, &mut tails).map_err(|error| BodyError::Wire(error.to_string()))?;
+    if u64::from(shape.groups) != head.count && !planted(Bug::ShortBodyIsUsed) {
+        return Err(BodyError::GroupCount { announced: head.count, found: u64::from(shape.groups) });
+    }
+    Ok((shape.records, tails))
+}
 
 /// A body being transcoded.
 pub(super) struct Body {
