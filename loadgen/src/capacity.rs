@@ -94,6 +94,9 @@ pub struct CapacityArgs {
     /// The sink confirms as an indexer does: later, when it is asked.
     #[arg(long)]
     indexer_ack: bool,
+    /// The sink takes RFC 5424 over TLS with this body in place of HEC.
+    #[arg(long, value_parser = ["json", "kv"], conflicts_with_all = ["gzip", "indexer_ack", "sweep"])]
+    syslog: Option<String>,
     /// Fails when a target is missed.
     #[arg(long)]
     strict: bool,
@@ -135,6 +138,7 @@ impl CapacityArgs {
             fetch_ms: u64::try_from(self.fetch_interval.as_millis()).unwrap_or(u64::MAX),
             cores: self.cores.max(1),
             indexer_ack: self.indexer_ack,
+            syslog: self.syslog.clone(),
             ..Spec::new("", Load::Idle)
         };
         match self.rate {
@@ -404,5 +408,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const EXAMPLES: &str = "Examples:
   loadgen capacity                                   10 MB/s on one shard, then full speed
   loadgen capacity --rate max --shards 8             full speed alone
+  loadgen capacity --rate max --syslog kv             the same into syslog over TLS
   loadgen capacity --rate 40MB/s --shards 4 --consumers 4
   loadgen capacity --sweep --repeat 3 --report DIR   every figure of README.md, with plots";

@@ -157,6 +157,12 @@ impl Narrator {
             LeaseEvent::ShardFinished { shard } => {
                 tracing::info!("pipeline {name}: shard {shard} is delivered and saved up to the stop time");
             }
+            LeaseEvent::WaitsForOthers { wait } => {
+                tracing::info!(
+                    "pipeline {name}: nothing is left before the stop time - ending in {} s, unless a shard of a consumer that died comes to us",
+                    wait.as_secs()
+                );
+            }
             LeaseEvent::AllFinished => {
                 tracing::info!(
                     "pipeline {name}: everything up to the stop time is delivered and saved - ending"

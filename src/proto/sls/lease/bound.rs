@@ -91,8 +91,12 @@ impl Lease {
             self.ending.quiet_since = None;
             return;
         }
-        let since = *self.ending.quiet_since.get_or_insert(now);
-        if now.since(since) >= self.settle_time() {
+        let wait = self.settle_time();
+        let since = *self.ending.quiet_since.get_or_insert_with(|| {
+            self.events.push_back(LeaseEvent::WaitsForOthers { wait });
+            now
+        });
+        if now.since(since) >= wait {
             self.events.push_back(LeaseEvent::AllFinished);
             self.begin_stop(now);
         }

@@ -74,6 +74,11 @@ pub enum LeaseEvent {
         /// The shard.
         shard: ShardId,
     },
+    /// Of a bounded run: that holds for every shard that we have; shards of a consumer that died may still come.
+    WaitsForOthers {
+        /// How long they are waited for.
+        wait: Duration,
+    },
     /// Of a bounded run: that holds for every shard that we have or may still get. A stop follows.
     AllFinished,
     /// A shard was given up in order.

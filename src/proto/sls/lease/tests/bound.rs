@@ -39,7 +39,9 @@ fn each_shard_gets_its_end_and_the_run_ends_when_all_are_there() {
     assert_eq!(rig.checkpoints.get(&0).map(String::as_str), Some("1000-0"));
     rig.safe(1, "1000-1");
     rig.drained(1);
+    assert!(!rig.saw(|event| matches!(event, LeaseEvent::WaitsForOthers { .. })), "shard 1 was not done");
     rig.pass(secs(30));
+    assert!(rig.saw(|event| *event == LeaseEvent::WaitsForOthers { wait: secs(60) }), "and says how long");
     assert_eq!(rig.lease.outcome(), None, "a dead consumer's shard may still come");
     settle(&mut rig);
     assert!(rig.saw(|event| *event == LeaseEvent::AllFinished));
