@@ -17,6 +17,7 @@ mod report;
 mod rig;
 mod role;
 mod spec;
+mod stages;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
@@ -32,6 +33,7 @@ use self::process::{Threads, as_f64};
 use self::rig::{Goal, Rig};
 use self::role::{SinkState, SourceState};
 use self::spec::{Load, Spec, WARM_SECONDS};
+use self::stages::Sampler;
 use crate::fault::{parse_duration, parse_size};
 use crate::payload::Profile;
 
@@ -97,6 +99,10 @@ pub struct CapacityArgs {
     /// The sink takes RFC 5424 over TLS with this body in place of HEC.
     #[arg(long, value_parser = ["json", "kv"], conflicts_with_all = ["gzip", "indexer_ack", "sweep"])]
     syslog: Option<String>,
+    /// Adds a run for each kind of sink that is sampled with perf, and splits its CPU time by stage. Part of --sweep where
+    /// perf is installed.
+    #[arg(long)]
+    stages: bool,
     /// Fails when a target is missed.
     #[arg(long)]
     strict: bool,
@@ -123,7 +129,7 @@ fn rate(text: &str) -> Result<Rate> {
 }
 
 impl CapacityArgs {
-    fn specs(&self) -> Vec<Spec> {
+    fn specs(&self, with_stages: bool) -> Vec<Spec> {
         let base = Spec {
             shards: self.shards,
             consumers: self.consumers,
@@ -141,12 +147,16 @@ impl CapacityArgs {
             syslog: self.syslog.clone(),
             ..Spec::new("", Load::Idle)
         };
-        match self.rate {
+        let mut specs = match self.rate {
             Rate::Bytes(rate) if self.sweep => spec::sweep(rate, &base, self.volume),
             Rate::Max if self.sweep => spec::sweep(10_000_000, &base, self.volume),
             Rate::Bytes(rate) => spec::quick(Some(rate), &base, self.volume),
             Rate::Max => spec::quick(None, &base, self.volume),
+        };
+        if with_stages {
+            specs.extend(spec::stages(&base, self.volume));
         }
+        specs
     }
 
     fn program(&self) -> Result<PathBuf> {
@@ -175,7 +185,11 @@ pub fn run(args: &CapacityArgs) -> Result<ExitCode> {
         };
     }
     let program = args.program()?;
-    let specs = args.specs();
+    let no_stages = if args.stages || args.sweep { stages::missing() } else { None };
+    if let Some(why) = no_stages.as_ref().filter(|_| args.stages) {
+        bail!("--stages needs perf: {why}");
+    }
+    let specs = args.specs((args.stages || args.sweep) && no_stages.is_none());
     for spec in &specs {
         let (needs, has) = (spec.volume().saturating_mul(2), process::available());
         ensure!(
@@ -204,6 +218,13 @@ pub fn run(args: &CapacityArgs) -> Result<ExitCode> {
         }
         writeln!(out, "{}", outcome::line(&outcome))?;
         outcomes.push(outcome);
+    }
+    let by_stage = outcome::by_stage(&outcomes);
+    if !by_stage.is_empty() {
+        writeln!(out, "\nby stage, sampled with perf:\n{}", stages::table(&by_stage))?;
+    }
+    if let Some(why) = no_stages {
+        writeln!(out, "\nno CPU time by stage - {why}")?;
     }
     let rows = outcome::rows(&outcomes);
     writeln!(out, "\n{}", outcome::render(&rows))?;
@@ -265,6 +286,7 @@ impl Moment {
 /// One run.
 fn measure(spec: &Spec, program: &std::path::Path, cores: &[usize]) -> Result<Outcome> {
     let mut rig = Rig::start(spec, program, cores)?;
+    let mut stages = None;
     let (before, after) = match spec.load {
         Load::Rate(rate) => {
             rig.set_rate(rate)?;
@@ -280,9 +302,12 @@ fn measure(spec: &Spec, program: &std::path::Path, cores: &[usize]) -> Result<Ou
             // as at its end.
             rig.set_rate(AT_ONCE)?;
             rig.drain(Goal::Stored(3))?;
+            let sampler = spec.sampled.then(|| rig.sampler()).transpose()?;
             let before = Moment::read(&mut rig)?;
             rig.drain(Goal::Stored(9))?;
-            (before, Moment::read(&mut rig)?)
+            let after = Moment::read(&mut rig)?;
+            stages = sampler.map(Sampler::finish).transpose()?;
+            (before, after)
         }
         Load::Idle => {
             rig.set_rate(AT_ONCE)?;
@@ -314,6 +339,7 @@ fn measure(spec: &Spec, program: &std::path::Path, cores: &[usize]) -> Result<Ou
         verdict: (!is_stuck).then_some(verdict),
         resident: memory.0,
         resident_peak: memory.1,
+        stages,
         ..between(spec, &placement, &before, &after)
     })
 }
@@ -379,6 +405,7 @@ fn between(spec: &Spec, placement: &rig::Placement, before: &Moment, after: &Mom
         forwarder_cores: own_cores.len(),
         spread: None,
         runs: 1,
+        stages: None,
     }
 }
 
@@ -409,5 +436,6 @@ const EXAMPLES: &str = "Examples:
   loadgen capacity                                   10 MB/s on one shard, then full speed
   loadgen capacity --rate max --shards 8             full speed alone
   loadgen capacity --rate max --syslog kv             the same into syslog over TLS
+  loadgen capacity --rate max --stages               by stage of the hot path, sampled with perf
   loadgen capacity --rate 40MB/s --shards 4 --consumers 4
   loadgen capacity --sweep --repeat 3 --report DIR   every figure of README.md, with plots";

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::latency::Latency;
 use super::process::{Cpu, as_f64};
 use super::spec::{Axis, FULL, IDLE, Load, STEADY, STUCK, SYSLOG_JSON, SYSLOG_KV, Spec, TEN};
+use super::stages::{self, Stages};
 use crate::verify::Verdict;
 
 /// One run, measured.
@@ -43,6 +44,8 @@ pub(super) struct Outcome {
     /// Least and most of all repetitions: µs of CPU per raw MB, or CPU seconds per second where nothing flows.
     pub(super) spread: Option<(f64, f64)>,
     pub(super) runs: u32,
+    /// Of a run that was sampled.
+    pub(super) stages: Option<Stages>,
 }
 
 impl Outcome {
@@ -100,6 +103,16 @@ impl Outcome {
     pub(super) fn is_whole(&self) -> bool {
         self.verdict.as_ref().is_none_or(Verdict::is_complete)
     }
+}
+
+/// µs of CPU per raw MB of each stage, of the runs that were sampled: what follows "stages, " in their names.
+pub(super) fn by_stage(outcomes: &[Outcome]) -> Vec<(String, [f64; stages::NAMES.len()])> {
+    let costs = |run: &Outcome| {
+        let shares = run.stages.as_ref()?.shares();
+        let name = run.spec.name.trim_start_matches("stages, ").to_owned();
+        Some((name, shares.map(|share| share * run.cost())))
+    };
+    outcomes.iter().filter_map(costs).collect()
 }
 
 /// One line of the table of targets.
@@ -292,6 +305,7 @@ mod tests {
             forwarder_cores: 1,
             spread: None,
             runs: 1,
+            stages: None,
         }
     }
 

@@ -107,7 +107,7 @@ fn frame(title: &str, (x_name, y_name): (&str, &str), top: f64) -> String {
         "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\
          <text x=\"{LEFT}\" y=\"18\" class=\"title\">{}</text>",
         LEFT + WIDTH + 20.0,
-        TOP + HEIGHT + 62.0,
+        TOP + HEIGHT + 80.0,
         escape(title),
         escape(title)
     );
@@ -137,10 +137,10 @@ fn frame(title: &str, (x_name, y_name): (&str, &str), top: f64) -> String {
 
 fn legend(names: &[&str]) -> String {
     let mut svg = String::new();
-    let slot = WIDTH / number(names.len().max(1));
+    let slot = WIDTH / number(names.len().clamp(1, LEGEND_COLUMNS));
     for ((index, name), colour) in names.iter().enumerate().zip(COLOURS.iter().cycle()) {
-        let x = LEFT + slot * number(index);
-        let y = TOP + HEIGHT + 52.0;
+        let x = LEFT + slot * number(index % LEGEND_COLUMNS);
+        let y = TOP + HEIGHT + 52.0 + 18.0 * number(index / LEGEND_COLUMNS);
         let _infallible = write!(
             svg,
             "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\
@@ -188,7 +188,12 @@ const LEFT: f64 = 60.0;
 const TOP: f64 = 46.0;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 220.0;
-const COLOURS: [&str; 5] = ["#2563eb", "#f59e0b", "#059669", "#dc2626", "#7c3aed"];
+const COLOURS: [&str; 10] = [
+    "#2563eb", "#f59e0b", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#a16207", "#65a30d", "#db2777",
+    "#6b7280",
+];
+/// Names of a legend in one line.
+const LEGEND_COLUMNS: usize = 5;
 
 #[cfg(test)]
 mod tests {

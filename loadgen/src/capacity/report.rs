@@ -13,10 +13,11 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::json;
 
-use super::outcome::{Outcome, Row};
+use super::outcome::{Outcome, Row, by_stage};
 use super::plot::{Scale, Series, bars, escape, lines};
 use super::process::as_f64;
 use super::spec::{Axis, Load};
+use super::stages;
 
 /// Where it was measured, and how.
 #[derive(Debug, Clone, Serialize)]
@@ -158,7 +159,7 @@ fn plots(outcomes: &[Outcome]) -> String {
         .take(4)
         .collect();
     page += &lines("Latency, readable to answered", ("percentile", "ms"), Scale::Steps, &latencies);
-    let stages: Vec<(String, Vec<f64>)> = outcomes
+    let threads: Vec<(String, Vec<f64>)> = outcomes
         .first()
         .map(|run| {
             let bar = |(name, cpu): (&String, &super::process::Cpu)| {
@@ -171,7 +172,12 @@ fn plots(outcomes: &[Outcome]) -> String {
         })
         .unwrap_or_default();
     let first = outcomes.first().map_or("", |run| run.spec.name.as_str());
-    page += &bars(&format!("CPU by thread: {first}"), "% of one core", &["user", "system"], &stages);
+    page += &bars(&format!("CPU by thread: {first}"), "% of one core", &["user", "system"], &threads);
+    let by_stage = by_stage(outcomes).into_iter().map(|(name, costs)| (name, costs.to_vec()));
+    let by_stage: Vec<(String, Vec<f64>)> = by_stage.collect();
+    if !by_stage.is_empty() {
+        page += &bars("CPU by stage, full speed", "CPU µs per raw MB", &stages::NAMES, &by_stage);
+    }
     let shards = Series {
         name: "full speed".to_owned(),
         points: sorted(

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::clock;
 use super::role::{Ask, GROUP, LOGSTORE, PROJECT, Setup, SinkState, SourceState, Track};
 use super::spec::{Load, Spec};
+use super::stages::Sampler;
 use crate::verify::Verdict;
 
 /// Which cores belong to whom.
@@ -211,10 +212,16 @@ pub(super) struct Rig {
     pub(super) placement: Placement,
     is_stuck: bool,
     shards: u32,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Rig {
+    /// Begins to sample the first forwarder.
+    pub(super) fn sampler(&self) -> Result<Sampler> {
+        let forwarder = self.forwarders.first().context("there is no forwarder")?;
+        Sampler::start(forwarder.pid(), &self.folder.0)
+    }
+
     /// Starts it all and waits until the forwarders hold every shard.
     pub(super) fn start(spec: &Spec, program: &Path, cores: &[usize]) -> Result<Self> {
         let placement = place(cores, spec);
@@ -238,7 +245,7 @@ impl Rig {
         }
         let is_stuck = matches!(spec.load, Load::Stuck(_));
         let shards = spec.shards;
-        let mut rig = Self { source, sink, forwarders, placement, is_stuck, shards, _folder: folder };
+        let mut rig = Self { source, sink, forwarders, placement, is_stuck, shards, folder };
         rig.join()?;
         Ok(rig)
     }

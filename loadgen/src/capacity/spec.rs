@@ -63,6 +63,9 @@ pub(super) struct Spec {
     /// The sink takes syslog over TLS with this body in place of HEC: `json` or `kv`.
     #[serde(default)]
     pub(super) syslog: Option<String>,
+    /// Stages are told apart meanwhile, which costs something.
+    #[serde(default)]
+    pub(super) sampled: bool,
 }
 
 impl Spec {
@@ -86,6 +89,7 @@ impl Spec {
             indexer_ack: false,
             memory_mib: 256,
             syslog: None,
+            sampled: false,
         }
     }
 
@@ -107,13 +111,33 @@ impl Spec {
 pub(super) fn quick(rate: Option<u64>, base: &Spec, volume: u64) -> Vec<Spec> {
     let full = |spec: Spec| Spec { shards: spec.shards.max(4), ..spec };
     let named = |name: &str, load| Spec { name: name.to_owned(), load, ..base.clone() };
+    // Each sink has targets of its own.
+    let (steady_name, full_name) = match base.syslog.as_deref() {
+        None => (STEADY, FULL),
+        Some("kv") => ("steady, syslog kv", SYSLOG_KV),
+        Some(_) => ("steady, syslog json", SYSLOG_JSON),
+    };
     match rate {
         Some(rate) => vec![
-            Spec { axis: Axis::Rate, ..named(STEADY, Load::Rate(rate)) },
-            full(named(FULL, Load::Max(volume))),
+            Spec { axis: Axis::Rate, ..named(steady_name, Load::Rate(rate)) },
+            full(named(full_name, Load::Max(volume))),
         ],
-        None => vec![full(named(FULL, Load::Max(volume)))],
+        None => vec![full(named(full_name, Load::Max(volume)))],
     }
+}
+
+/// One run at full speed for each kind of sink, to tell the stages apart.
+pub(super) fn stages(base: &Spec, volume: u64) -> Vec<Spec> {
+    let kinds = [("HEC", None), ("syslog json", Some("json")), ("syslog kv", Some("kv"))];
+    let spec = |(name, body): (&str, Option<&str>)| Spec {
+        name: format!("stages, {name}"),
+        load: Load::Max(volume),
+        shards: base.shards.max(4),
+        syslog: body.map(str::to_owned),
+        sampled: true,
+        ..base.clone()
+    };
+    kinds.into_iter().map(spec).collect()
 }
 
 /// Everything that README.md quotes.
