@@ -108,3 +108,117 @@ impl Safe {
         all_told.then(|| SafeCursor { cursor: cursor.clone(), cursor_time: self.time })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::proto::flow::Flow;
+    use crate::proto::frame::FramePool;
+    use crate::proto::ids::PullId;
+    use crate::proto::ledger::Pulled;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    struct Rig {
+        safe: Safe,
+        ledger: Ledger,
+        cursor: Cursor,
+        now: Instant,
+        cx: Context,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let flow = Flow::new(1 << 20);
+            let now = Instant(100 * SECOND);
+            let cx = Context::new(FramePool::new(Rc::clone(&flow.frames), 1_000), 1);
+            Self { safe: Safe::new(now), ledger: Ledger::new(), cursor: Cursor::new("c0"), now, cx }
+        }
+
+        /// One record is pulled, received in second `time`; the next pull begins at `next`.
+        fn pull(&mut self, next: &str, time: u64) -> PullId {
+            if self.ledger.is_empty() {
+                self.safe.begins(self.now);
+            }
+            let from = core::mem::replace(&mut self.cursor, Cursor::new(next));
+            let next = self.cursor.clone();
+            self.ledger.open(Pulled { from, next, next_time: Some(time), records: 1, at: self.now })
+        }
+
+        fn note(&mut self) {
+            self.safe.note(self.now, &mut self.ledger, &self.cursor, &mut self.cx);
+        }
+
+        /// What is told with the next heartbeat.
+        fn told(&mut self) -> Vec<String> {
+            self.safe.tell(ShardId(7), Epoch(1), &mut self.cx);
+            let text = |report| match report {
+                Report::Safe { shard: ShardId(7), cursor, .. } => cursor.to_string(),
+                other => format!("{other:?}"),
+            };
+            self.cx.reports.drain(..).map(text).collect()
+        }
+    }
+
+    #[test]
+    fn of_many_positions_the_last_one_is_told_once() {
+        let mut rig = Rig::new();
+        let (first, second) = (rig.pull("c1", 1), rig.pull("c2", 2));
+        rig.note();
+        assert_eq!(rig.told(), [""; 0], "nothing is acknowledged");
+        rig.ledger.ack(first, 0, 1);
+        rig.note();
+        rig.ledger.ack(second, 0, 1);
+        rig.note();
+        rig.note();
+        assert_eq!(rig.told(), ["c2"]);
+        assert_eq!(rig.told(), [""; 0]);
+    }
+
+    #[test]
+    fn the_end_of_a_shard_is_told_once_although_no_record_leads_there() {
+        let mut rig = Rig::new();
+        rig.note();
+        assert_eq!(rig.told(), [""; 0], "nobody has seen the end");
+        for told in [["c0"].as_slice(), &[]] {
+            rig.safe.answered(true, false);
+            rig.note();
+            assert_eq!(rig.told(), told);
+        }
+        // More came after all: its end is told by its records, and nothing is told before them.
+        rig.safe.answered(true, true);
+        let pull = rig.pull("c1", 1);
+        rig.note();
+        assert_eq!(rig.told(), [""; 0]);
+        rig.ledger.ack(pull, 0, 1);
+        rig.note();
+        assert_eq!(rig.told(), ["c1"]);
+        rig.safe.answered(true, false);
+        rig.note();
+        assert_eq!(rig.told(), [""; 0]);
+        // An empty piece that leads on to the end.
+        rig.safe.answered(true, true);
+        rig.cursor = Cursor::new("c2");
+        rig.note();
+        assert_eq!(rig.told(), ["c2"]);
+    }
+
+    #[test]
+    fn lag_is_counted_from_what_is_safe_and_is_nothing_at_the_end() {
+        let mut rig = Rig::new();
+        let wall = UnixTime::from_secs(1_000);
+        assert_eq!(rig.safe.lag(rig.now, wall, &rig.ledger), (0, 0), "nothing is known");
+        rig.safe.answered(false, true);
+        let pull = rig.pull("c1", 940);
+        rig.now = rig.now + Duration::from_secs(5);
+        assert_eq!(rig.safe.lag(rig.now, wall, &rig.ledger), (60, 5));
+        rig.ledger.ack(pull, 0, 1);
+        rig.note();
+        assert_eq!(rig.safe.lag(rig.now, wall, &rig.ledger), (60, 0), "there is more");
+        rig.safe.answered(true, false);
+        assert_eq!(rig.safe.lag(rig.now, wall, &rig.ledger), (0, 0));
+    }
+}
