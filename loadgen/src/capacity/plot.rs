@@ -21,11 +21,14 @@ pub(super) enum Scale {
     Steps,
 }
 
-/// Lines through points.
+/// Lines through points; nothing where there are none.
 pub(super) fn lines(title: &str, (x_name, y_name): (&str, &str), scale: Scale, series: &[Series]) -> String {
     let mut xs: Vec<f64> = series.iter().flat_map(|one| one.points.iter().map(|(x, _)| *x)).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
+    if xs.is_empty() {
+        return String::new();
+    }
     let top = nice(series.iter().flat_map(|one| one.points.iter().map(|(_, y)| *y)).fold(0.0, f64::max));
     let right = xs.last().copied().unwrap_or(1.0).max(1e-9);
     let place = |x: f64| match scale {
@@ -69,8 +72,11 @@ pub(super) fn lines(title: &str, (x_name, y_name): (&str, &str), scale: Scale, s
     svg + &legend(&names) + "</svg>"
 }
 
-/// Bars made of parts, one for each label.
+/// Bars made of parts, one for each label; nothing where there is none.
 pub(super) fn bars(title: &str, y_name: &str, parts: &[&str], labels: &[(String, Vec<f64>)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
     let top = nice(labels.iter().map(|(_, values)| values.iter().sum()).fold(0.0, f64::max));
     let mut svg = frame(title, ("", y_name), top);
     let slot = WIDTH / number(labels.len().max(1));
@@ -205,11 +211,14 @@ mod tests {
         let svg = lines("t & u", ("shards", "µs"), Scale::Steps, &series);
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"));
         assert!(svg.contains("a&lt;b") && svg.contains("t &amp; u") && !svg.contains("NaN"), "{svg}");
-        let empty = lines("nothing", ("", ""), Scale::Linear, &[]);
-        assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");
+        let none = [Series { name: "not run".to_owned(), points: Vec::new() }];
+        assert_eq!(lines("nothing", ("", ""), Scale::Linear, &none), "");
+        let one =
+            lines("one", ("", ""), Scale::Steps, &[Series { name: String::new(), points: vec![(0.0, 0.0)] }]);
+        assert!(!one.contains("NaN") && !one.contains("inf"), "{one}");
         let svg = bars("cpu", "%", &["user", "system"], &[("x".to_owned(), vec![1.0, 0.5])]);
         assert_eq!(svg.matches("<rect").count(), 4);
-        assert!(!bars("none", "%", &["user"], &[]).contains("NaN"));
+        assert_eq!(bars("none", "%", &["user"], &[]), "");
     }
 
     #[test]
