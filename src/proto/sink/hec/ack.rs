@@ -274,7 +274,7 @@ impl Acks {
         struct Answer {
             acks: BTreeMap<String, bool>,
         }
-        if !super::answer::is_shallow(body) {
+        if !super::answer::is_parsable(body) {
             return false;
         }
         let Ok(answer) = simd_json::serde::from_slice::<Answer>(body) else { return false };

@@ -93,7 +93,7 @@ pub fn judge(
 ) -> Judgement {
     let records = sent.records;
     let excerpt = excerpt_of(body);
-    let parsed = if is_shallow(body) {
+    let parsed = if is_parsable(body) {
         simd_json::serde::from_slice_with_buffers::<Body>(body, scratch).ok()
     } else {
         None
@@ -148,14 +148,17 @@ fn accepted_prefix(answer: &HecAnswer, ack_id: Option<AckId>, records: u32) -> O
     u32::try_from(refused).ok().filter(|refused| *refused < records)
 }
 
-/// True where the text nests no deeper than [`DEPTH_MAX`]: the parser calls itself for every level that it skips, and has no
-/// bound of its own. Brackets in strings do not count.
-pub fn is_shallow(text: &[u8]) -> bool {
+/// True where the parser may be given the text. It has no bound of its own and calls itself for every level that it skips, so
+/// the text may nest no deeper than [`DEPTH_MAX`]; brackets in strings do not count. And it takes U+0000 for the end of a number,
+/// whatever follows, so outside of strings no control character may stand that is no white space (RFC 8259, section 2).
+pub fn is_parsable(text: &[u8]) -> bool {
     let (mut depth, mut rest) = (0_usize, text.iter());
     while let Some(byte) = rest.next() {
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'\t' | b'\n' | b'\r' => {}
+            0..b' ' => return false,
             b'"' => {
                 while let Some(inside) = rest.next().filter(|inside| **inside != b'"') {
                     if *inside == b'\\' {
@@ -247,8 +250,23 @@ mod tests {
         let quoted = format!(r#"{{"text":"\\\"{}","code":0}}"#, "[{".repeat(1_000));
         assert!(matches!(read(200, &quoted), Judgement::Taken { .. }), "brackets in a string nest nothing");
         for cut in ["\"", "\"\\", "[\"\\\""] {
-            assert!(is_shallow(cut.as_bytes()), "{cut}");
+            assert!(is_parsable(cut.as_bytes()), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_control_character_ends_no_number() {
+        for (status, body) in [
+            (200, "{\"text\":\"Success\",\"code\":0\0}"),
+            (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":7\0\0\0!}"),
+            (400, "{\"text\":\"Incorrect index\",\"code\":7\0\0\0!,\"invalid-event-number\":3}"),
+            (200, "{\"code\":0}\0"),
+            (200, "\u{b}{\"code\":0}"),
+        ] {
+            assert!(matches!(read(status, body), Judgement::Again { .. }), "{body:?}");
+        }
+        let spaced = "\r\n{\t\"code\" :\n0 }\r\n";
+        assert!(matches!(read(200, spaced), Judgement::Taken { .. }), "white space may stand everywhere");
     }
 
     #[test]
