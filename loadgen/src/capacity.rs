@@ -300,13 +300,14 @@ fn measure(spec: &Spec, program: &std::path::Path, cores: &[usize]) -> Result<Ou
         Load::Max(_) => {
             // The middle part: memory is touched for the first time before it, and as much is in flight at its beginning
             // as at its end.
+            // perf takes a while to begin, so it sees the first part too.
+            let sampler = spec.sampled.then(|| rig.sampler()).transpose()?;
             rig.set_rate(AT_ONCE)?;
             rig.drain(Goal::Stored(3))?;
-            let sampler = spec.sampled.then(|| rig.sampler()).transpose()?;
             let before = Moment::read(&mut rig)?;
             rig.drain(Goal::Stored(9))?;
             let after = Moment::read(&mut rig)?;
-            stages = sampler.map(Sampler::finish).transpose()?;
+            stages = sampler.map(Sampler::finish).transpose()?.flatten();
             (before, after)
         }
         Load::Idle => {

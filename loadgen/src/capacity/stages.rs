@@ -6,6 +6,7 @@
 //! Driven by: [`super::measure`].   Spec: perf-record(1), perf-script(1).
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,25 +62,29 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Begins.
+    /// Begins, and waits until samples are taken: perf starts its command then.
     pub(super) fn start(pid: u32, folder: &Path) -> Result<Self> {
         let file = folder.join("perf.data");
-        let perf = Command::new("perf")
+        let mut perf = Command::new("perf")
             .args(["record", "-q", "-e", EVENT, "-F", HERTZ, "--call-graph", "fp", "-p", &pid.to_string()])
             .arg("-o")
             .arg(&file)
             // Ends with its standard input, and perf with it.
-            .args(["--", "cat"])
+            .args(["--", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .context("start perf")?;
-        Ok(Self { perf, file })
+        let mut ready = [0; 6];
+        let started = perf.stdout.take().is_some_and(|mut out| out.read_exact(&mut ready).is_ok());
+        let sampler = Self { perf, file };
+        ensure!(started, "perf record ended before it took a sample");
+        Ok(sampler)
     }
 
-    /// Ends, and sorts the samples.
-    pub(super) fn finish(mut self) -> Result<Stages> {
+    /// Ends, and sorts the samples; nothing where the time was too short for any.
+    pub(super) fn finish(mut self) -> Result<Option<Stages>> {
         drop(self.perf.stdin.take());
         let status = self.perf.wait().context("wait for perf")?;
         ensure!(status.success(), "perf record ended with {status}");
@@ -90,7 +95,8 @@ impl Sampler {
             .output()
             .context("start perf script")?;
         ensure!(output.status.success(), "perf script ended with {}", output.status);
-        Ok(sorted(&String::from_utf8_lossy(&output.stdout)))
+        Ok(Some(sorted(&String::from_utf8_lossy(&output.stdout)))
+            .filter(|stages| stages.0.iter().any(|one| *one > 0)))
     }
 }
 
