@@ -436,7 +436,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const EXAMPLES: &str = "Examples:
   loadgen capacity                                   10 MB/s on one shard, then full speed
   loadgen capacity --rate max --shards 8             full speed alone
-  loadgen capacity --rate max --syslog kv             the same into syslog over TLS
+  loadgen capacity --rate max --syslog kv            the same into syslog over TLS
   loadgen capacity --rate max --stages               by stage of the hot path, sampled with perf
   loadgen capacity --rate 40MB/s --shards 4 --consumers 4
   loadgen capacity --sweep --repeat 3 --report DIR   every figure of README.md, with plots";

@@ -79,7 +79,7 @@ pub(super) fn bars(title: &str, y_name: &str, parts: &[&str], labels: &[(String,
     }
     let top = nice(labels.iter().map(|(_, values)| values.iter().sum()).fold(0.0, f64::max));
     let mut svg = frame(title, ("", y_name), top);
-    let slot = WIDTH / number(labels.len().max(1));
+    let slot = WIDTH / number(labels.len());
     for (index, (label, values)) in labels.iter().enumerate() {
         let x = LEFT + slot * (number(index) + 0.15);
         let mut base = 0.0;
