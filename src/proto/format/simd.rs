@@ -5,7 +5,8 @@
 //! value is remembered ([`Shapes`]).
 //! Invariants: 1. vectors are loaded from inside the slice that was passed in, or from a padded copy of its tail.
 //! 2. Before bytes are written there is room for six times the input and one vector more ([`room`]). 3. A kernel
-//! with AVX2 exists only where the CPU has it. //! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
+//! with AVX2 or AVX-512 exists only where the CPU has it.
+//! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
 //! six times the value.
 //! Driven by: `proto::format::{json, hec, syslog}`.
 //! Spec: none of its own; `json::escape_scalar` is the oracle.
@@ -48,7 +49,13 @@ impl Kernel {
     pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if x86::has_avx2() { x86::AVX2 } else { x86::SSE2 }
+            if x86::has_avx512() {
+                x86::AVX512
+            } else if x86::has_avx2() {
+                x86::AVX2
+            } else {
+                x86::SSE2
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
@@ -64,6 +71,9 @@ impl Kernel {
             let mut all = vec![PORTABLE, x86::SSE2];
             if x86::has_avx2() {
                 all.push(x86::AVX2);
+            }
+            if x86::has_avx512() {
+                all.push(x86::AVX512);
             }
             all
         }
@@ -131,18 +141,25 @@ trait Lanes: Copy {
     const BYTES: usize;
     /// Loads `BYTES` bytes.
     unsafe fn load(from: *const u8) -> Self;
+    /// The bytes of `src`, which are fewer than `BYTES`, and something behind them.
+    #[inline(always)]
+    unsafe fn load_tail(src: &[u8]) -> Self {
+        let padded = padded(src);
+        // SAFETY: a vector that has no other way is at most 32 bytes; instructions: of the caller.
+        unsafe { Self::load(padded.as_ptr()) }
+    }
     /// Stores `BYTES` bytes.
     unsafe fn store(self, to: *mut u8);
     /// A bit for each byte that is a control character, a quote, a backslash or not ASCII.
-    unsafe fn stops(self) -> u32;
+    unsafe fn stops(self) -> u64;
     /// A bit for each byte that is a control character, a quote or a backslash.
-    unsafe fn escapes(self) -> u32;
+    unsafe fn escapes(self) -> u64;
     /// A bit for each byte of 32 that is the same in both places.
     unsafe fn same_32(left: *const u8, right: *const u8) -> u32;
     /// A bit for each ASCII byte that the table holds; see [`replace::Replacements`].
-    unsafe fn members(self, rows: &[u8; 16]) -> u32;
+    unsafe fn members(self, rows: &[u8; 16]) -> u64;
     /// A bit for each byte that is not ASCII.
-    unsafe fn not_ascii(self) -> u32;
+    unsafe fn not_ascii(self) -> u64;
 }
 
 /// See [`Kernel::escape`].
@@ -228,11 +245,11 @@ unsafe fn run<V: Lanes, const ASCII: bool>(
             // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
             Some(block) => unsafe { V::load(block.as_ptr()) },
             // SAFETY: instructions: of the caller.
-            None => unsafe { load_tail(src, from) },
+            None => unsafe { V::load_tail(src.get(from..).unwrap_or(&[])) },
         };
         // SAFETY: `wrote` is at most GROWTH times what was read so far; a vector fits behind it.
         let place = unsafe { dst.add(wrote) };
-        // SAFETY: as above; SLACK is at least one vector.
+        // SAFETY: as above; SLACK is more than one vector.
         unsafe { block.store(place) };
         let stops = if ASCII {
             // SAFETY: instructions: of the caller.
@@ -241,7 +258,7 @@ unsafe fn run<V: Lanes, const ASCII: bool>(
             // SAFETY: instructions: of the caller.
             unsafe { block.escapes() }
         };
-        let stops = u64::from(stops) & ((1 << count) - 1);
+        let stops = stops & lowest(count);
         if stops == 0 {
             from += count;
             wrote += count;
@@ -278,15 +295,11 @@ unsafe fn write_escape(byte: u8, place: *mut u8) -> usize {
     usize::from(length)
 }
 
-/// Loads the last bytes of `src` where fewer than a vector are left.
-///
-/// # Safety
-/// The CPU has the instructions of `V`.
+/// As many ones, from the lowest bit on; at most 64.
 #[inline(always)]
-unsafe fn load_tail<V: Lanes>(src: &[u8], from: usize) -> V {
-    let padded = padded(src.get(from..).unwrap_or(&[]));
-    // SAFETY: a vector is at most 32 bytes; instructions: of the caller.
-    unsafe { V::load(padded.as_ptr()) }
+fn lowest(count: usize) -> u64 {
+    let bits = u32::try_from(count).unwrap_or(u32::MAX);
+    1_u64.unbounded_shl(bits).wrapping_sub(1)
 }
 
 /// The first 32 bytes, or fewer and zeros behind them. In two pieces of a fixed length each, which may overlap: a call of
@@ -333,8 +346,8 @@ fn is_member(rows: &[u8; 16], byte: u8) -> bool {
 
 /// Most bytes that one byte becomes.
 const GROWTH: usize = 6;
-/// Room behind the last escaped byte: one vector, and the quote and comma of a content.
-const SLACK: usize = 64;
+/// Room behind the last escaped byte: two vectors, and what stands behind a value.
+const SLACK: usize = 160;
 /// Longest input that room is made for at once.
 const CHUNK: usize = 4096;
 
@@ -376,8 +389,8 @@ struct Portable([u8; 16]);
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 impl Portable {
-    fn bits(self, wanted: impl Fn(u8) -> bool) -> u32 {
-        self.0.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(wanted(byte)))
+    fn bits(self, wanted: impl Fn(u8) -> bool) -> u64 {
+        self.0.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(wanted(byte)))
     }
 }
 
@@ -398,12 +411,12 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn stops(self) -> u32 {
+    unsafe fn stops(self) -> u64 {
         self.bits(|byte| byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x80)
     }
 
     #[inline(always)]
-    unsafe fn escapes(self) -> u32 {
+    unsafe fn escapes(self) -> u64 {
         self.bits(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
     }
 
@@ -417,12 +430,12 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+    unsafe fn members(self, rows: &[u8; 16]) -> u64 {
         self.bits(|byte| is_member(rows, byte))
     }
 
     #[inline(always)]
-    unsafe fn not_ascii(self) -> u32 {
+    unsafe fn not_ascii(self) -> u64 {
         self.bits(|byte| !byte.is_ascii())
     }
 }

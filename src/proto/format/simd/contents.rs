@@ -14,7 +14,7 @@
     reason = "generic code gets its instructions from the function it ends up in"
 )]
 
-use super::{CHUNK, GROWTH, Lanes, append, escape, room, text};
+use super::{CHUNK, GROWTH, Lanes, append, escape, lowest, room, text};
 use crate::proto::sls::wire::{LogField, LogFields, LogTime, Span, WireError, usual_secs};
 
 /// What a log held besides its contents.
@@ -100,7 +100,7 @@ pub(super) trait Form {
     /// Appends a key and what stands between it and its value. False when some of it was not UTF-8.
     unsafe fn key<V: Lanes>(&self, key: &[u8], out: &mut Vec<u8>) -> bool;
     /// A bit for each byte that no value holds as it is, or that is not ASCII.
-    unsafe fn stops<V: Lanes>(&self, block: V) -> u32;
+    unsafe fn stops<V: Lanes>(&self, block: V) -> u64;
     /// Appends `body[from..to]`. False when some of it was not UTF-8.
     unsafe fn value<V: Lanes>(&self, body: &[u8], from: usize, to: usize, out: &mut Vec<u8>) -> bool;
     /// What stands behind a value, padded, and its length; none where it is longer than that.
@@ -123,7 +123,7 @@ impl Form for Json {
     }
 
     #[inline(always)]
-    unsafe fn stops<V: Lanes>(&self, block: V) -> u32 {
+    unsafe fn stops<V: Lanes>(&self, block: V) -> u64 {
         // SAFETY: of the caller.
         unsafe { block.stops() }
     }
@@ -269,7 +269,7 @@ unsafe fn known_content<V: Lanes, F: Form>(
     let dst = unsafe { dst.add(text_len) };
     let filled = out.len() + text_len;
     if let Some((tail, tail_len)) = form.tail()
-        // SAFETY: room for a vector is left behind the key; instructions: of the caller.
+        // SAFETY: room for two vectors is left behind the key; instructions: of the caller.
         && unsafe { short_run::<V, F>(form, body, value, value_len, dst) }
     {
         // SAFETY: within the room, behind the value.
@@ -288,21 +288,30 @@ unsafe fn known_content<V: Lanes, F: Form>(
     Some((end, valid))
 }
 
-/// Writes `src[from..]` of `len` bytes if it fits into one vector and needs no escape; otherwise what it wrote does
+/// Writes `src[from..]` of `len` bytes if it fits into two vectors and needs no escape; otherwise what it wrote does
 /// not count.
 ///
 /// # Safety
-/// The CPU has the instructions of `V`; `dst` may be written for a vector.
+/// The CPU has the instructions of `V`; `dst` may be written for two vectors.
 #[inline(always)]
 unsafe fn short_run<V: Lanes, F: Form>(form: &F, src: &[u8], from: usize, len: usize, dst: *mut u8) -> bool {
-    let Some(block) = src.get(from..from + V::BYTES).filter(|_| len <= V::BYTES) else { return false };
+    let Some(rest) = src.get(from..from + 2 * V::BYTES).filter(|_| len <= 2 * V::BYTES) else { return false };
     // SAFETY: a whole vector lies there (invariant 1); instructions: of the caller.
-    let block = unsafe { V::load(block.as_ptr()) };
+    let first = unsafe { V::load(rest.as_ptr()) };
     // SAFETY: of the caller.
-    unsafe { block.store(dst) };
+    unsafe { first.store(dst) };
     // SAFETY: instructions: of the caller.
-    let stops = unsafe { form.stops(block) };
-    u64::from(stops) & ((1 << len) - 1) == 0
+    let stops = unsafe { form.stops(first) } & lowest(len.min(V::BYTES));
+    if len <= V::BYTES || stops != 0 {
+        return stops == 0;
+    }
+    // SAFETY: two of them lie there; instructions: of the caller.
+    let second = unsafe { V::load(rest.as_ptr().wrapping_add(V::BYTES)) };
+    // SAFETY: of the caller.
+    unsafe { second.store(dst.wrapping_add(V::BYTES)) };
+    // SAFETY: instructions: of the caller.
+    let stops = unsafe { form.stops(second) };
+    stops & lowest(len - V::BYTES) == 0
 }
 
 /// Bytes looked at for the head of a content: tag and length (3), a shape (32), a value's length (2) and some.

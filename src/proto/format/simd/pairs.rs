@@ -59,7 +59,7 @@ impl Form for Pairs<'_> {
     }
 
     #[inline(always)]
-    unsafe fn stops<V: Lanes>(&self, block: V) -> u32 {
+    unsafe fn stops<V: Lanes>(&self, block: V) -> u64 {
         // SAFETY: of the caller.
         let members = unsafe { block.members(self.values.rows()) };
         // SAFETY: of the caller.

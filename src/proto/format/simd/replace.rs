@@ -12,7 +12,7 @@
     reason = "generic code gets its instructions from the function it ends up in"
 )]
 
-use super::{CHUNK, Lanes, SLACK, is_member, load_tail};
+use super::{CHUNK, Lanes, SLACK, is_member, lowest};
 use crate::proto::format::json::REPLACEMENT;
 
 /// Most bytes that one byte becomes; a replacement is written eight bytes at a time.
@@ -116,7 +116,7 @@ unsafe fn run<V: Lanes>(
                 // SAFETY: a whole vector lies there; instructions: of the caller.
                 Some(block) => unsafe { V::load(block.as_ptr()) },
                 // SAFETY: instructions: of the caller.
-                None => unsafe { load_tail(src, from) },
+                None => unsafe { V::load_tail(rest) },
             };
             // SAFETY: `wrote` is at most GROWTH times what was read so far; a vector (SLACK) fits behind it.
             let place = unsafe { dst.add(wrote) };
@@ -128,7 +128,7 @@ unsafe fn run<V: Lanes>(
                 // SAFETY: instructions: of the caller.
                 stops |= unsafe { block.not_ascii() };
             }
-            let stops = u64::from(stops) & ((1 << count) - 1);
+            let stops = stops & lowest(count);
             if stops == 0 {
                 from += count;
                 wrote += count;

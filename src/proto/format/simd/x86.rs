@@ -1,17 +1,21 @@
 //! The vector instructions of x86-64 that the transcoder uses.
 //!
 //! Why: a generic function gets its instructions from the function it ends up in, so each width needs one of its own.
-//! Invariants: nothing of AVX2 runs where [`has_avx2`] has not said so.
+//! Invariants: nothing of AVX2 runs where [`has_avx2`] has not said so, nothing of AVX-512 where [`has_avx512`] has not.
 //! Bounds: none of its own; loads and stores are as wide as [`Lanes::BYTES`].
 //! Driven by: `proto::format::simd`.
 //! Spec: none; the portable lanes are the second opinion.
 
 use core::arch::x86_64::{
-    __m128i, __m256i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8,
-    _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256,
-    _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
-    _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256,
+    __m128i, __m256i, __m512i, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_min_epu8,
+    _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm_storeu_si128, _mm256_and_si256,
+    _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_cmpeq_epi8_mask, _mm256_cmpgt_epi8,
+    _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256,
+    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epi8_mask,
+    _mm512_cmplt_epu8_mask, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_movepi8_mask,
+    _mm512_set1_epi8, _mm512_set1_epi64, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_storeu_si512,
+    _mm512_test_epi8_mask,
 };
 
 use super::{Kernel, Lanes, Pairs, Replacements, Seen, Shapes, Span, WireError};
@@ -32,6 +36,15 @@ pub(super) const AVX2: Kernel = Kernel {
     contents: contents_avx2,
     pairs: pairs_avx2,
     replace: replace_avx2,
+};
+
+/// Only for CPUs that have it.
+pub(super) const AVX512: Kernel = Kernel {
+    name: "avx512",
+    escape: escape_avx512,
+    contents: contents_avx512,
+    pairs: pairs_avx512,
+    replace: replace_avx512,
 };
 
 /// True where [`AVX2`] may run: all that its functions are compiled for.
@@ -71,6 +84,52 @@ fn replace_avx2(replacements: &Replacements, src: &[u8], to: usize, out: &mut Ve
     unsafe { super::replace::replace::<Avx2>(replacements, src, to, out) }
 }
 
+/// True where [`AVX512`] may run: all that its functions are compiled for, and VBMI2, which tells CPUs that keep their clock
+/// under wide vectors (Ice Lake, Zen 4 and later) from older ones.
+pub(super) fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512vbmi2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn escape_avx512(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::escape::<Avx512>(bytes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn contents_avx512(
+    body: &[u8],
+    log: Span,
+    shapes: &mut Shapes,
+    out: &mut Vec<u8>,
+) -> Result<Seen, WireError> {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::contents::json::<Avx512>(body, log, shapes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn pairs_avx512(
+    form: &Pairs<'_>,
+    body: &[u8],
+    log: Span,
+    shapes: &mut Shapes,
+    out: &mut Vec<u8>,
+) -> Result<Seen, WireError> {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::pairs::pairs::<Avx512>(form, body, log, shapes, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn replace_avx512(replacements: &Replacements, src: &[u8], to: usize, out: &mut Vec<u8>) -> bool {
+    // SAFETY: the instructions are those of this function.
+    unsafe { super::replace::replace::<Avx512>(replacements, src, to, out) }
+}
+
 #[derive(Clone, Copy)]
 struct Sse2(__m128i);
 
@@ -90,15 +149,15 @@ impl Lanes for Sse2 {
     }
 
     #[inline(always)]
-    unsafe fn stops(self) -> u32 {
+    unsafe fn stops(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { stops_sse2(self.0) }
+        u64::from(unsafe { stops_sse2(self.0) })
     }
 
     #[inline(always)]
-    unsafe fn escapes(self) -> u32 {
+    unsafe fn escapes(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { escapes_sse2(self.0) }
+        u64::from(unsafe { escapes_sse2(self.0) })
     }
 
     #[inline(always)]
@@ -116,18 +175,18 @@ impl Lanes for Sse2 {
     }
 
     #[inline(always)]
-    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+    unsafe fn members(self, rows: &[u8; 16]) -> u64 {
         // The byte shuffle came with SSSE3; what has that and not AVX2 is not worth a kernel of its own.
         let mut bytes = [0; 16];
         // SAFETY: sixteen bytes; instructions: of the caller.
         unsafe { self.store(bytes.as_mut_ptr()) };
-        bytes.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(super::is_member(rows, byte)))
+        bytes.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(super::is_member(rows, byte)))
     }
 
     #[inline(always)]
-    unsafe fn not_ascii(self) -> u32 {
+    unsafe fn not_ascii(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { marked_sse2(self.0) }
+        u64::from(unsafe { marked_sse2(self.0) })
     }
 }
 
@@ -150,15 +209,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn stops(self) -> u32 {
+    unsafe fn stops(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { stops_avx2(self.0) }
+        u64::from(unsafe { stops_avx2(self.0) })
     }
 
     #[inline(always)]
-    unsafe fn escapes(self) -> u32 {
+    unsafe fn escapes(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { escapes_avx2(self.0) }
+        u64::from(unsafe { escapes_avx2(self.0) })
     }
 
     #[inline(always)]
@@ -172,17 +231,78 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn members(self, rows: &[u8; 16]) -> u32 {
+    unsafe fn members(self, rows: &[u8; 16]) -> u64 {
         // SAFETY: sixteen bytes lie there; instructions: of the caller.
         let rows = unsafe { _mm_loadu_si128(rows.as_ptr().cast()) };
         // SAFETY: of the caller.
-        unsafe { members_avx2(self.0, rows) }
+        u64::from(unsafe { members_avx2(self.0, rows) })
     }
 
     #[inline(always)]
-    unsafe fn not_ascii(self) -> u32 {
+    unsafe fn not_ascii(self) -> u64 {
         // SAFETY: of the caller.
-        unsafe { marked_avx2(self.0) }
+        u64::from(unsafe { marked_avx2(self.0) })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Avx512(__m512i);
+
+impl Lanes for Avx512 {
+    const BYTES: usize = 64;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        // SAFETY: of the caller.
+        Self(unsafe { _mm512_loadu_si512(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_tail(src: &[u8]) -> Self {
+        // SAFETY: bytes that the mask leaves out are not touched; instructions: of the caller.
+        Self(unsafe { _mm512_maskz_loadu_epi8(super::lowest(src.len()), src.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: of the caller.
+        unsafe { _mm512_storeu_si512(to.cast(), self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn stops(self) -> u64 {
+        // SAFETY: of the caller.
+        unsafe { stops_avx512(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn escapes(self) -> u64 {
+        // SAFETY: of the caller.
+        unsafe { escapes_avx512(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn same_32(left: *const u8, right: *const u8) -> u32 {
+        // SAFETY: of the caller.
+        let one = unsafe { _mm256_loadu_si256(left.cast()) };
+        // SAFETY: of the caller.
+        let other = unsafe { _mm256_loadu_si256(right.cast()) };
+        // SAFETY: of the caller.
+        unsafe { _mm256_cmpeq_epi8_mask(one, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn members(self, rows: &[u8; 16]) -> u64 {
+        // SAFETY: sixteen bytes lie there; instructions: of the caller.
+        let rows = unsafe { _mm_loadu_si128(rows.as_ptr().cast()) };
+        // SAFETY: of the caller.
+        unsafe { members_avx512(self.0, rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn not_ascii(self) -> u64 {
+        // SAFETY: of the caller.
+        unsafe { _mm512_movepi8_mask(self.0) }
     }
 }
 
@@ -268,4 +388,32 @@ fn same_avx2(left: __m256i, right: __m256i) -> u32 {
 #[expect(clippy::cast_sign_loss, reason = "a mask of bits")]
 fn marked_avx2(mask: __m256i) -> u32 {
     _mm256_movemask_epi8(mask) as u32
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn stops_avx512(bytes: __m512i) -> u64 {
+    _mm512_cmplt_epi8_mask(bytes, _mm512_set1_epi8(0x20)) | quoting_avx512(bytes)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn escapes_avx512(bytes: __m512i) -> u64 {
+    _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)) | quoting_avx512(bytes)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quoting_avx512(bytes: __m512i) -> u64 {
+    let quote = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x22));
+    quote | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x5c))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn members_avx512(bytes: __m512i, rows: __m128i) -> u64 {
+    let bits = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+    let row = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(rows), bytes);
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), _mm512_set1_epi8(7));
+    _mm512_test_epi8_mask(row, _mm512_shuffle_epi8(bits, high))
 }
