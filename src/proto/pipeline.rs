@@ -9,6 +9,7 @@
 //!  `poll_transmit` until it is empty for each connection named by an action, and sleep until `poll_timeout`.
 //!  Time never runs backwards.
 
+use core::cell::Cell;
 use core::time::Duration;
 use std::rc::Rc;
 
@@ -68,6 +69,8 @@ pub struct Pipeline {
     /// Which shard is the first to be offered memory for a pull.
     turn_of_pulls: usize,
     work_due: bool,
+    /// Kept between events: with hundreds of shards the search would be the dearest part of every write.
+    soonest: Cell<Soonest>,
     /// Releases of memory that were seen.
     releases: u64,
     stopping: bool,
@@ -76,6 +79,15 @@ pub struct Pipeline {
     /// Shards that were given up while the sink had frames of theirs that it had begun.
     parting: Vec<(ShardId, Epoch)>,
     taps: Taps,
+}
+
+/// The earliest deadline of all shards.
+#[derive(Clone, Copy, Debug)]
+enum Soonest {
+    /// Something has happened since it was looked for.
+    Unknown,
+    /// There may be none.
+    Known(Option<Instant>),
 }
 
 /// Until when shards may be worked on.
@@ -122,6 +134,7 @@ impl Pipeline {
             turn: 0,
             turn_of_pulls: 0,
             work_due: false,
+            soonest: Cell::new(Soonest::Unknown),
             releases: 0,
             stopping: false,
             stopped: false,
@@ -337,17 +350,26 @@ impl Pipeline {
         if self.work_due {
             return Some(Instant(0));
         }
+        let shards = match self.soonest.get() {
+            Soonest::Known(at) => at,
+            Soonest::Unknown => self.find_soonest(),
+        };
+        self.soonest.set(Soonest::Known(shards));
+        let fence = match self.fence {
+            Fence::Until(until) if self.has_work_of_lease() && !planted(Bug::NoFence) => Some(until),
+            _ => None,
+        };
+        let others = [shards, self.sink.poll_timeout(), self.letters.poll_timeout(), fence];
+        others.into_iter().flatten().min()
+    }
+
+    fn find_soonest(&self) -> Option<Instant> {
         let timeout = self.source.params().timeout;
         let age = |shard: &Shard| {
             let waits = shard.has_body() && self.letters.holds(shard.id());
             if waits { Duration::from_hours(24 * 365) } else { self.batch.age }
         };
-        let shards = self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, age(shard)));
-        let fence = match self.fence {
-            Fence::Until(until) if self.has_work_of_lease() && !planted(Bug::NoFence) => Some(until),
-            _ => None,
-        };
-        shards.chain(self.sink.poll_timeout()).chain(self.letters.poll_timeout()).chain(fence).min()
+        self.shards.iter().filter_map(|shard| shard.poll_timeout(timeout, age(shard))).min()
     }
 
     /// Counts so far.
@@ -370,6 +392,7 @@ impl Pipeline {
 
     /// Light work after every event: settle, report, begin pulls, hand frames to connections.
     fn run(&mut self, now: Instant) {
+        self.soonest.set(Soonest::Unknown);
         if !self.parting.is_empty() && !planted(Bug::LostFramesGoAgain) {
             self.part(now);
         }
