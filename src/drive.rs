@@ -132,8 +132,8 @@ pub struct PipelineSpec {
     pub source: TargetSpec,
     /// The sink's endpoints, in the order of their `EndpointId`s.
     pub endpoints: Vec<TargetSpec>,
-    /// Where its reports go.
-    pub reports: Sender<(ExecutorIndex, PipelineId, Report)>,
+    /// Where its reports go, those of one event together.
+    pub reports: Sender<(ExecutorIndex, PipelineId, Vec<Report>)>,
     /// Where records go that its sink refuses for good.
     pub dead_letter: Option<Mailbox>,
 }

@@ -59,7 +59,7 @@ pub struct ControlSpec {
 #[derive(Debug)]
 enum Input {
     Answer(CallId, Result<Reply, CallError>),
-    Report(usize, Report),
+    Reports(usize, Vec<Report>),
     Keys(Result<Known, CredentialsError>),
     /// Age in seconds of the oldest log of each shard that is not delivered.
     Lags(Vec<(ShardId, u64)>),
@@ -73,9 +73,9 @@ enum Input {
 pub struct Inbox(Sender<Input>);
 
 impl Inbox {
-    /// A report of the pipeline on this executor.
-    pub fn report(&self, executor: usize, report: Report) {
-        self.send(Input::Report(executor, report));
+    /// Reports of the pipeline on this executor, in their order.
+    pub fn reports(&self, executor: usize, reports: Vec<Report>) {
+        self.send(Input::Reports(executor, reports));
     }
 
     /// How far each shard is behind, in seconds; now and then.
@@ -339,16 +339,10 @@ impl Controller {
                 }
                 self.lease.handle_reply(now, id, result);
             }
-            Input::Report(executor, Report::Stopped) => {
-                self.stopped.insert(executor);
-            }
-            Input::Report(executor, report) => {
-                self.judge_start(&report);
-                if let Report::Alarm(Alarm { cause: Cause::Sls(error), .. }) = &report {
-                    self.look_for_new_keys(now, error.kind());
+            Input::Reports(executor, reports) => {
+                for report in reports {
+                    self.handle_report(now, executor, report);
                 }
-                self.narrator.report(now, clock::wall(), executor, &report);
-                self.lease.handle_report(now, report);
             }
             Input::Keys(read) => self.keys_read(now, read),
             Input::Lags(lags) => {
@@ -366,6 +360,19 @@ impl Controller {
             }
             Input::Stop => {}
         }
+    }
+
+    fn handle_report(&mut self, now: Instant, executor: usize, report: Report) {
+        if report == Report::Stopped {
+            self.stopped.insert(executor);
+            return;
+        }
+        self.judge_start(&report);
+        if let Report::Alarm(Alarm { cause: Cause::Sls(error), .. }) = &report {
+            self.look_for_new_keys(now, error.kind());
+        }
+        self.narrator.report(now, clock::wall(), executor, &report);
+        self.lease.handle_report(now, report);
     }
 
     /// With `fail_fast`, a sink none of whose endpoints can be used at the start ends the run.

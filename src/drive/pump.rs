@@ -35,8 +35,8 @@ const ACTIONS_PER_TURN: usize = 4096;
 /// Pause where a deadline stays in the past after it was handled.
 const STUCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the reports of a pipeline go.
-pub(crate) type Reports = Sender<(ExecutorIndex, PipelineId, Report)>;
+/// Where the reports of a pipeline go, those of one event together: each message wakes a thread.
+pub(crate) type Reports = Sender<(ExecutorIndex, PipelineId, Vec<Report>)>;
 
 /// Where copies of frames go. Bounded: one that does not fit is dropped, the sums in the next one tell.
 pub(crate) type Copies = async_channel::Sender<FrameCopy>;
@@ -124,9 +124,10 @@ impl Pump {
         let (answer, deadline) = {
             let mut core = self.core.borrow_mut();
             let answer = event(&mut **core, clock::now());
-            while let Some(report) = core.poll_report() {
+            let reports: Vec<_> = std::iter::from_fn(|| core.poll_report()).collect();
+            if !reports.is_empty() {
                 // Nobody listens while the process goes down.
-                let _ = self.reports.send((self.room.index, self.id, report));
+                let _ = self.reports.send((self.room.index, self.id, reports));
             }
             while actions.len() < ACTIONS_PER_TURN
                 && let Some(action) = core.poll_action()

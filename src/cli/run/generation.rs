@@ -271,7 +271,7 @@ impl Process<'_> {
         let inbox = control.inbox();
         thread::Builder::new()
             .name(format!("s2s-rep-{}", config.name))
-            .spawn(move || told.iter().for_each(|(executor, _, report)| inbox.report(executor.0, report)))
+            .spawn(move || told.iter().for_each(|(executor, _, reports)| inbox.reports(executor.0, reports)))
             .map_err(|error| no_thread(&error))?;
         tracing::info!(
             "pipeline {}: {}/{} in group {} as {consumer}",
@@ -291,7 +291,7 @@ struct Ready<'c> {
     consumer: String,
     credentials: CredentialsSource,
     api: SlsApi,
-    told: mpsc::Receiver<(ExecutorIndex, PipelineId, Report)>,
+    told: mpsc::Receiver<(ExecutorIndex, PipelineId, Vec<Report>)>,
 }
 
 /// Waits for all control threads. A pipeline that fails or has done its work does not disturb the others, except at a

@@ -124,18 +124,15 @@ fn shards_are_spread_worked_on_saved_and_handed_back() {
     assert_eq!(bench.placement.loads(), [1, 1]);
     let inbox = bench.control.inbox();
     let (executor, epoch) = assigned[&ShardId(1)];
-    inbox.report(
-        executor,
-        Report::Safe { shard: ShardId(1), epoch, cursor: Cursor::new("c7"), cursor_time: None },
-    );
+    let (shard, cursor) = (ShardId(1), Cursor::new("c7"));
+    inbox.reports(executor, vec![Report::Safe { shard, epoch, cursor, cursor_time: None }]);
     bench.wait_for(|call| *call == Call::UpdateCheckpoint { shard: ShardId(1), cursor: Cursor::new("c7") });
     inbox.stop();
     inbox.stop();
     let stops = [bench.command(), bench.command()];
     assert!(stops.iter().all(|(_, command)| matches!(command, Command::Stop)), "{stops:?}");
     for (shard, (executor, epoch)) in assigned {
-        inbox.report(executor, Report::Drained { shard, epoch });
-        inbox.report(executor, Report::Stopped);
+        inbox.reports(executor, vec![Report::Drained { shard, epoch }, Report::Stopped]);
     }
     bench.wait_for(|call| *call == Call::Heartbeat { shards: Vec::new() });
     let Bench { control, placement, .. } = bench;
@@ -164,7 +161,10 @@ fn a_commit_that_hangs_does_not_delay_heartbeats() {
     );
     for (shard, (executor, epoch)) in bench.assigned() {
         let cursor = Cursor::new("c1");
-        bench.control.inbox().report(executor, Report::Safe { shard, epoch, cursor, cursor_time: None });
+        bench
+            .control
+            .inbox()
+            .reports(executor, vec![Report::Safe { shard, epoch, cursor, cursor_time: None }]);
     }
     bench.wait_for(|call| matches!(call, Call::UpdateCheckpoint { .. }));
     let before = beats.load(Ordering::Relaxed);
@@ -200,9 +200,9 @@ fn with_fail_fast_an_unusable_sink_ends_the_thread_and_a_busy_one_does_not() {
         HecAnswer { status: 503, code: Some(9), text: "busy".into(), invalid_event: None, location: None };
     let refused = HecAnswer { status: 403, code: Some(4), ..busy.clone() };
     let bench = bench(Params { fail_fast: true, ..params() }, |call| Ok(serve(call)), |_| true);
-    bench.control.inbox().report(0, Report::Alarm(alarm(Cause::Hec(busy))));
+    bench.control.inbox().reports(0, vec![Report::Alarm(alarm(Cause::Hec(busy)))]);
     bench.assigned();
-    bench.control.inbox().report(1, Report::Alarm(alarm(Cause::Hec(refused.clone()))));
+    bench.control.inbox().reports(1, vec![Report::Alarm(alarm(Cause::Hec(refused.clone())))]);
     assert_eq!(bench.control.join(), Some(Ended::Sink(alarm(Cause::Hec(refused)))));
 }
 

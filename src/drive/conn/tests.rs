@@ -183,7 +183,7 @@ impl Core for Echo {
 struct Rig {
     executors: Executors,
     seen: Receiver<Seen>,
-    reports: Receiver<(ExecutorIndex, PipelineId, Report)>,
+    reports: Receiver<(ExecutorIndex, PipelineId, Vec<Report>)>,
 }
 
 impl Rig {
@@ -315,7 +315,7 @@ fn ten_megabytes_come_back_over_tls() {
     assert!(rig.seen.recv_timeout(Duration::from_millis(200)).is_err());
     assert_eq!(
         rig.reports.recv_timeout(PATIENCE).unwrap(),
-        (ExecutorIndex(0), PipelineId(0), Report::Stopped)
+        (ExecutorIndex(0), PipelineId(0), vec![Report::Stopped])
     );
     rig.executors.shutdown(PATIENCE).unwrap();
 }
