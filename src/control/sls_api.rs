@@ -7,6 +7,8 @@
 //! Bounds: connect [`CONNECT_TIMEOUT_MAX`], whole call [`CALL_TIMEOUT_MAX`], answers [`ANSWER_BYTES_MAX`].
 //! Driven by: the caller threads of [`super::pipeline`]. Spec: SLS endpoint and Host rules, RFC 9110.
 
+mod names;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use rustls_pki_types::pem::{self, PemObject};
 use secrecy::ExposeSecret;
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, ProxyProtocol};
 
+use self::names::Names;
 use crate::config::{Endpoint, ProxyUrl};
 use crate::drive::tls::roots::{native_roots, pem_shortage};
 use crate::drive::{TlsError, clock};
@@ -125,6 +129,7 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub struct SlsApi {
     agent: Agent,
+    names: Names,
     caller: Arc<Caller>,
     /// `https://host:port`, what is connected to.
     base: Arc<str>,
@@ -157,8 +162,10 @@ impl SlsApi {
         let scheme = if https { "https" } else { "http" };
         let host = spec.bracketed_host();
         let host = if is_ip_or_localhost { host } else { format!("{}.{host}", spec.project) };
+        let names = Names::default();
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: Agent::with_parts(config.build(), DefaultConnector::default(), names.clone()),
+            names,
             caller: Arc::new(caller),
             base: format!("{scheme}://{host}:{port}").into(),
             logstore: spec.logstore.as_str().into(),
@@ -227,7 +234,7 @@ impl SlsApi {
             Err(error) if is_stale(&error) => self.exchange(request, credentials),
             answer => answer,
         }
-        .map_err(|error| broken(&error))?;
+        .map_err(|error| self.broken(&error))?;
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         let body =
             answer.body_mut().with_config().limit(limit).read_to_vec().map_err(|error| broken(&error))?;
@@ -235,6 +242,14 @@ impl SlsApi {
         let headers =
             headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.into())));
         Ok(Answer { status: answer.status().as_u16(), headers: headers.collect(), body })
+    }
+
+    fn broken(&self, error: &ureq::Error) -> CallError {
+        let error = broken(error);
+        if matches!(&error, CallError::Transport { why: Closed { kind: ClosedKind::Connect, .. }, .. }) {
+            self.names.suspect();
+        }
+        error
     }
 
     fn exchange(
