@@ -7,6 +7,26 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
+/// A core of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Core {
+    /// For the other ends of connections.
+    First,
+    /// For what is measured.
+    Last,
+}
+pub use Core::{First, Last};
+
+/// Keeps the present thread on one core. What a send costs depends on where the receiver runs, and a receiver that moves about
+/// makes the floor two figures.
+pub fn stand_on(core: Core) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let id = if core == First { cores.first() } else { cores.last() };
+    if let Some(id) = id.filter(|_| cores.len() > 1) {
+        core_affinity::set_for_current(*id);
+    }
+}
+
 /// Size of a TLS record.
 const RECORD: usize = 16 << 10;
 /// Bytes per write and read.
@@ -19,6 +39,7 @@ pub fn drain() -> TcpStream {
     stream.set_nodelay(true).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
     thread::spawn(move || {
+        stand_on(First);
         let mut buffer = vec![0; 1 << 20];
         while peer.read(&mut buffer).is_ok_and(|read| read > 0) {}
     });
@@ -31,6 +52,7 @@ pub fn spring() -> TcpStream {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
     thread::spawn(move || {
+        stand_on(First);
         let buffer = vec![7; IO];
         while peer.write_all(&buffer).is_ok() {}
     });

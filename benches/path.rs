@@ -295,6 +295,7 @@ fn cost_after_pauses(mut work: impl FnMut()) -> f64 {
 
 #[expect(clippy::too_many_lines, reason = "one table, from its measurements to its lines")]
 fn main() {
+    floor::stand_on(floor::Last);
     benches();
     Criterion::default().configure_from_args().final_summary();
     let mut path = Path::new(hec());
