@@ -22,7 +22,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, ProxyProtocol};
 
-use self::names::Names;
+use self::names::{Names, NoAddress};
 use crate::config::{Endpoint, ProxyUrl};
 use crate::drive::tls::roots::{native_roots, pem_shortage};
 use crate::drive::{TlsError, clock};
@@ -332,6 +332,7 @@ fn broken(error: &ureq::Error) -> CallError {
         ureq::Error::Timeout(Timeout::Connect) => ClosedKind::Connect,
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => ClosedKind::Tls,
         ureq::Error::Timeout(_) => ClosedKind::Timeout,
+        ureq::Error::Io(error) if NoAddress::is(error) => ClosedKind::Resolve,
         ureq::Error::Io(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused
             | io::ErrorKind::HostUnreachable

@@ -10,6 +10,7 @@
 #![expect(clippy::disallowed_types, reason = "the control plane: a few calls a second share the addresses")]
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -35,8 +36,7 @@ pub(super) struct Names {
 #[derive(Debug)]
 struct Known {
     addresses: Vec<SocketAddr>,
-    /// When they were asked for last.
-    asked: Instant,
+    fresh_until: Instant,
     /// Nobody could connect to them.
     suspect: bool,
 }
@@ -56,23 +56,25 @@ impl Names {
     fn look(&self, key: &str) -> Option<(Vec<SocketAddr>, bool)> {
         self.with(|known| {
             let known = known.get_mut(key).filter(|known| !known.suspect)?;
-            let old = clock::now().since(known.asked) >= FRESH;
+            let old = known.fresh_until <= clock::now();
             if old {
-                known.asked = clock::now();
+                known.fresh_until = clock::now() + FRESH;
             }
             Some((known.addresses.clone(), old))
         })
     }
 
     fn keep(&self, key: String, addresses: Vec<SocketAddr>) {
-        self.with(|known| known.insert(key, Known { addresses, asked: clock::now(), suspect: false }));
+        self.with(|known| {
+            known.insert(key, Known { addresses, fresh_until: clock::now() + FRESH, suspect: false })
+        });
     }
 
     /// What was known before it came under suspicion. It counts again: with the name server away, each call would wait for it.
     fn old(&self, key: &str) -> Option<Vec<SocketAddr>> {
         self.with(|known| {
             let known = known.get_mut(key)?;
-            (known.suspect, known.asked) = (false, clock::now());
+            (known.suspect, known.fresh_until) = (false, clock::now() + FRESH);
             Some(known.addresses.clone())
         })
     }
@@ -88,6 +90,24 @@ impl Names {
         if let Err(error) = thread::Builder::new().name("s2s-names".into()).spawn(looked_up) {
             tracing::debug!("no thread to look a name up: {error}");
         }
+    }
+}
+
+/// What the system says of a name that it cannot look up, told from other errors of input and output.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoAddress(io::Error);
+
+impl NoAddress {
+    pub(super) fn is(error: &io::Error) -> bool {
+        matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
+    }
+}
+
+fn not_found(error: ureq::Error) -> ureq::Error {
+    match error {
+        ureq::Error::Io(error) => ureq::Error::Io(io::Error::other(NoAddress(error))),
+        error => error,
     }
 }
 
@@ -113,7 +133,7 @@ impl Resolver for Names {
                     self.keep(key, found.to_vec());
                     return Ok(found);
                 }
-                Err(error) => self.old(&key).ok_or(error)?,
+                Err(error) => self.old(&key).ok_or_else(|| not_found(error))?,
             },
         };
         let mut all = self.empty();
@@ -137,13 +157,9 @@ mod tests {
         found.map(|found| found.to_vec())
     }
 
-    fn known(names: &Names, key: &str, age: Duration) -> Vec<SocketAddr> {
+    fn known(names: &Names, key: &str) -> Vec<SocketAddr> {
         let addresses = vec!["192.0.2.1:80".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap()];
         names.keep(key.into(), addresses.clone());
-        names.with(|known| {
-            known.get_mut(key).unwrap().asked =
-                Instant(clock::now().0 - u64::try_from(age.as_nanos()).unwrap());
-        });
         addresses
     }
 
@@ -151,7 +167,7 @@ mod tests {
     fn what_is_known_is_not_asked_for() {
         let names = Names::default();
         assert!(resolve(&names, NOWHERE).is_err());
-        let addresses = known(&names, "sls.invalid:80", Duration::from_secs(1));
+        let addresses = known(&names, "sls.invalid:80");
         assert_eq!(resolve(&names, NOWHERE).unwrap(), addresses);
         assert_eq!(
             resolve(&names, "http://localhost:81/").unwrap(),
@@ -162,7 +178,8 @@ mod tests {
     #[test]
     fn old_addresses_serve_while_new_ones_are_looked_up() {
         let names = Names::default();
-        let old = known(&names, "127.0.0.1:80", FRESH);
+        let old = known(&names, "127.0.0.1:80");
+        names.with(|known| known.values_mut().for_each(|known| known.fresh_until = Instant(0)));
         assert_eq!(resolve(&names, "http://127.0.0.1:80/").unwrap(), old);
         let new: Vec<SocketAddr> = vec!["127.0.0.1:80".parse().unwrap()];
         while resolve(&names, "http://127.0.0.1:80/").unwrap() != new {
@@ -173,8 +190,8 @@ mod tests {
     #[test]
     fn suspects_are_asked_for_at_once_and_serve_where_nobody_answers() {
         let names = Names::default();
-        known(&names, "127.0.0.1:80", Duration::ZERO);
-        let old = known(&names, "sls.invalid:80", Duration::ZERO);
+        known(&names, "127.0.0.1:80");
+        let old = known(&names, "sls.invalid:80");
         names.suspect();
         assert_eq!(resolve(&names, "http://127.0.0.1:80/").unwrap(), ["127.0.0.1:80".parse().unwrap()]);
         assert_eq!(resolve(&names, NOWHERE).unwrap(), old);

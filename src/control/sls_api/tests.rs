@@ -92,8 +92,10 @@ fn read(reader: &mut BufReader<std::net::TcpStream>, connection: usize) -> Optio
 }
 
 fn api(address: SocketAddr) -> SlsApi {
-    let endpoint =
-        Endpoint { https: false, host: "127.0.0.1".into(), port: address.port(), is_ip_or_localhost: true };
+    at(Endpoint { https: false, host: "127.0.0.1".into(), port: address.port(), is_ip_or_localhost: true })
+}
+
+fn at(endpoint: Endpoint) -> SlsApi {
     SlsApi::new(&ApiSpec {
         endpoint,
         project: "proj".into(),
@@ -224,6 +226,9 @@ fn broken_calls_say_how_and_whether_they_may_have_been_carried_out() {
     assert!(matches!(kind, ClosedKind::Eof | ClosedKind::Reset) && maybe_done, "{kind:?}");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(broken_by(api(free).call(&beat, &keys())), (ClosedKind::Connect, false));
+    // RFC 6761: no name server knows it.
+    let nowhere = Endpoint { https: false, host: "sls.invalid".into(), port: 80, is_ip_or_localhost: false };
+    assert_eq!(broken_by(at(nowhere).call(&beat, &keys())), (ClosedKind::Resolve, false));
 }
 
 #[test]
