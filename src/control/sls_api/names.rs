@@ -4,7 +4,7 @@
 //! that is away for half a minute would cost the lease, and a hundred shards would ask it twenty times a second.
 //! Invariants: 1. old addresses are better than none: a call waits for a name server only where it knows no address, or
 //! could not connect to the ones it knows. 2. after [`FRESH`] the name is asked for again, once, beside the call.
-//!   Bounds: one address list for each host and port, which are those of the settings; one thread while a name is looked up.
+//! Bounds: one address list for each host and port, which are those of the settings; one thread while a name is looked up.
 //! Driven by: ureq, before each call of [`super::SlsApi`].
 
 #![expect(clippy::disallowed_types, reason = "the control plane: a few calls a second share the addresses")]
