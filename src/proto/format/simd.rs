@@ -3,8 +3,9 @@
 //! Why: byte by byte the transcoder reaches a quarter of this speed. Two ideas carry it. Text is stored a vector at
 //! a time before it is known whether something in it needs an escape. And the fields of a log repeat, so what stands before a
 //! value is remembered ([`Shapes`]).
-//! Invariants: 1. vectors are loaded from inside the slice that was passed in, or from a padded copy of its tail.
-//! 2. Before bytes are written there is room for six times the input and one vector more ([`room`]). 3. A kernel
+//! Invariants: 1. vectors are loaded from inside the slice that was passed in, or from a padded copy of its tail, or under
+//! a mask that leaves out what lies behind it. 2. Before bytes are written there is room for six times the input and one vector
+//! more ([`room`]). 3. A kernel
 //! with AVX2 or AVX-512 exists only where the CPU has it.
 //! Bounds: values above [`CHUNK`] are escaped piece by piece, so that `out` grows with what is written and not by
 //! six times the value.

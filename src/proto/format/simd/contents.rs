@@ -259,7 +259,7 @@ unsafe fn known_content<V: Lanes, F: Form>(
     if value + value_len != end || value_len > CHUNK {
         return None;
     }
-    // 32 bytes of key text are stored, at most 32 count; eight bytes more are stored behind the value.
+    // 32 bytes of key text are stored, at most 32 count; two vectors (in the slack) or the value and eight bytes behind it.
     let dst = room(out, value_len + (32 + 8) / GROWTH + 1);
     // SAFETY: `room` left more than that.
     unsafe { dst.cast::<[u8; 32]>().write_unaligned(shape.text) };
