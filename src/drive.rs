@@ -18,7 +18,7 @@ mod net;
 pub mod peer;
 pub mod probe;
 mod pump;
-mod resolve;
+pub(crate) mod resolve;
 mod stdout;
 pub mod tls;
 mod wait;

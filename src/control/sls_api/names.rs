@@ -14,7 +14,6 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -22,10 +21,8 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 
 use crate::drive::clock;
+use crate::drive::resolve::FRESH;
 use crate::proto::time::Instant;
-
-/// How long addresses count as new.
-const FRESH: Duration = Duration::from_secs(30);
 
 /// Keeps what the system's resolver answered. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -169,10 +166,8 @@ mod tests {
         assert!(resolve(&names, NOWHERE).is_err());
         let addresses = known(&names, "sls.invalid:80");
         assert_eq!(resolve(&names, NOWHERE).unwrap(), addresses);
-        assert_eq!(
-            resolve(&names, "http://localhost:81/").unwrap(),
-            resolve(&names, "http://localhost:81/").unwrap()
-        );
+        let found = resolve(&names, "http://127.0.0.1:81/").unwrap();
+        assert_eq!(names.look("127.0.0.1:81"), Some((found, false)));
     }
 
     #[test]
@@ -182,7 +177,9 @@ mod tests {
         names.with(|known| known.values_mut().for_each(|known| known.fresh_until = Instant(0)));
         assert_eq!(resolve(&names, "http://127.0.0.1:80/").unwrap(), old);
         let new: Vec<SocketAddr> = vec!["127.0.0.1:80".parse().unwrap()];
+        let patience = clock::now() + FRESH;
         while resolve(&names, "http://127.0.0.1:80/").unwrap() != new {
+            assert!(clock::now() < patience, "nobody looked them up");
             thread::yield_now();
         }
     }
